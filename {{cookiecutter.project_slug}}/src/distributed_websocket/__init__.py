@@ -1,0 +1,55 @@
+"""WebSockets on many workers: rooms as topics, one log behind them, nothing lost in between."""
+
+from .auth import WebSocketOAuth2PasswordBearer
+from .brokers import BrokerInterface, BrokerT, InMemoryBroker, LogBroker, RedisBroker, create_broker, is_valid_broker
+from .codes import CloseCode, ErrorCode
+from .connection import Connection
+from .exceptions import (
+    BrokerError,
+    InvalidMessage,
+    InvalidSubscription,
+    InvalidSubscriptionMessage,
+    LimitExceeded,
+    NotAllowed,
+    Overloaded,
+    WebSocketException,
+)
+from .handlers import ahandle, handle
+from .manager import WebSocketManager
+from .message import Message
+from .policy import Policy
+from .proxy import WebSocketProxy
+from .subscriptions import handle_subscription_message, subscribe, unsubscribe
+from .topics import matches
+
+__all__ = [
+    "BrokerError",
+    "BrokerInterface",
+    "BrokerT",
+    "CloseCode",
+    "Connection",
+    "ErrorCode",
+    "InMemoryBroker",
+    "InvalidMessage",
+    "InvalidSubscription",
+    "InvalidSubscriptionMessage",
+    "LimitExceeded",
+    "LogBroker",
+    "Message",
+    "NotAllowed",
+    "Overloaded",
+    "Policy",
+    "RedisBroker",
+    "WebSocketException",
+    "WebSocketManager",
+    "WebSocketOAuth2PasswordBearer",
+    "WebSocketProxy",
+    "ahandle",
+    "create_broker",
+    "handle",
+    "handle_subscription_message",
+    "is_valid_broker",
+    "matches",
+    "subscribe",
+    "unsubscribe",
+]

@@ -1,0 +1,203 @@
+"""The seam between a worker and what connects it to the others.
+
+    BrokerInterface        six coroutines: all that a broker of your own needs
+     └── LogBroker         a broker that keeps a log per shard: batches, positions, epochs, what was missed
+          ├── InMemoryBroker    one process
+          └── RedisBroker       Redis Streams
+
+A broker does I/O and nothing else: batching is in `publishing.py`, reading in `reading.py`, resuming in `recovery.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from ..message import RESERVED, Message
+from ..topics import first_level, is_pattern
+
+CONTROL_SHARD: Final = 0
+"""The shard of what goes to everybody or to named connections, whatever its topic. Every worker reads it."""
+
+START: Final = "0-0"
+"""The position before the first entry of any log."""
+
+PROBE_TOPIC: Final = "$probe"
+"""Topic of the records by which a reader finds out whether it still hears: they wake every reader of the shard, but are
+not kept in the log, which they would fill while nobody talks."""
+
+
+class Record(NamedTuple):
+    """What is appended to a log: a body (JSON object), its topic ("" for everybody) or the connections addressed."""
+
+    topic: str
+    body: bytes
+    conn_ids: tuple[str, ...] = ()
+    key: str = ""
+    """Idempotency key: the same key within the broker's window is stored once. "" for none."""
+
+
+class Entry(NamedTuple):
+    """A record with its position in the log of its shard (`"ms-seq"`; "" for probes and from brokers without a log)."""
+
+    position: str
+    topic: str
+    body: bytes
+    conn_ids: tuple[str, ...] = ()
+
+    @property
+    def payload(self) -> bytes:
+        """The JSON text that subscribers get: the body with its position, `id`, in front."""
+        return b'{"id":"%b",%b' % (self.position.encode(), self.body[1:]) if self.position else self.body
+
+
+class Extent(NamedTuple):
+    """What the log of a shard holds at a moment."""
+
+    epoch: str
+    """Names the life of this log: another one after the log was lost or flushed."""
+    last: str
+    """The newest position ever given, also when that entry was trimmed since."""
+    first: str
+    """The oldest position still held; "" when the log is empty."""
+    added: int
+    """Entries ever appended."""
+    given_up: int
+    """How many of them are gone: trimmed by count or by age."""
+
+
+class BrokerInterface(ABC):
+    """What connects the workers. Subclass it and give `broker_class=` to `WebSocketManager`.
+
+    `publish` gets the JSON text of a message; `get_message` gives it back as a `Message` on every worker that
+    subscribed to the channel, or `None` when there is none now. Such a broker delivers at most once.
+    """
+
+    @abstractmethod
+    async def connect(self) -> None: ...
+
+    @abstractmethod
+    async def disconnect(self) -> None: ...
+
+    @abstractmethod
+    async def subscribe(self, channel: str) -> None: ...
+
+    @abstractmethod
+    async def unsubscribe(self, channel: str) -> None: ...
+
+    @abstractmethod
+    async def publish(self, channel: str, message: Any) -> None: ...
+
+    @abstractmethod
+    async def get_message(self, **kwargs: Any) -> Message | None: ...
+
+
+BrokerT = BrokerInterface
+
+COROUTINES: Final = ("connect", "disconnect", "subscribe", "unsubscribe", "publish", "get_message")
+
+
+def is_valid_broker(candidate: Any) -> bool:
+    """Whether a class or object has the six coroutines of `BrokerInterface` (it need not inherit from it)."""
+    return all(inspect.iscoroutinefunction(getattr(candidate, name, None)) for name in COROUTINES)
+
+
+class LogBroker(BrokerInterface):
+    """A broker with a log per shard. Positions grow within a shard and order it; errors are raised as `BrokerError`."""
+
+    def __init__(self, *, shards: int) -> None:
+        if shards < 1:
+            raise ValueError(f"shards must be at least 1, not {shards}")
+        self.shards = shards
+        self._read_to: dict[str, list[str]] = {}
+
+    def shard_of(self, topic: str) -> int:
+        """The shard of a topic, or of a pattern whose first level is no wildcard: a hash of the first level."""
+        return zlib.crc32(first_level(topic).encode()) % self.shards if topic else CONTROL_SHARD
+
+    def shards_of(self, pattern: str) -> Sequence[int]:
+        """The shards that can hold messages of a pattern: one, or all when its first level is a wildcard."""
+        if is_pattern(first_level(pattern)):
+            return range(self.shards)
+        return (self.shard_of(pattern),)
+
+    @abstractmethod
+    async def append(self, channel: str, shard: int, records: Sequence[Record]) -> list[str]:
+        """Store records in their order, in one round trip. Returns their positions.
+
+        When it raises, each record may or may not be stored: only those with a key can be repeated safely.
+        """
+
+    @abstractmethod
+    async def read(self, channel: str, shard: int, after: str, *, limit: int, wait_seconds: float) -> list[Entry]:
+        """Up to `limit` entries behind `after`, in order; waits for the first one at most `wait_seconds`."""
+
+    @abstractmethod
+    async def extent(self, channel: str, shard: int) -> Extent:
+        """What the log holds now. Names a new epoch where there is no log yet."""
+
+    @abstractmethod
+    async def range(self, channel: str, shard: int, after: str, until: str, *, limit: int) -> list[Entry]:
+        """Up to `limit` entries with `after` < position <= `until`, oldest first."""
+
+    @abstractmethod
+    async def range_back(self, channel: str, shard: int, before: str, *, limit: int) -> list[Entry]:
+        """Up to `limit` entries with position < `before` ("" for the end), newest first."""
+
+    # The six coroutines, on top of the log: for code that talks to a broker directly.
+
+    async def subscribe(self, channel: str) -> None:
+        """Get what is published on `channel` from now on, by `get_message`."""
+        if channel not in self._read_to:
+            self._read_to[channel] = [(await self.extent(channel, shard)).last for shard in range(self.shards)]
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._read_to.pop(channel, None)
+
+    async def publish(self, channel: str, message: Any) -> None:
+        """Append a message: a `Message`, its dict, or its JSON text."""
+        record = record_of(message)
+        await self.append(channel, self.shard_of(record.topic), [record])
+
+    async def get_message(self, *, wait_seconds: float = 1.0, **kwargs: Any) -> Message | None:
+        """The next message of the subscribed channels; `None` after `wait_seconds` without one."""
+        cursors = [(channel, shard) for channel, positions in self._read_to.items() for shard in range(len(positions))]
+        for channel, shard in cursors:
+            wait = wait_seconds / len(cursors)
+            entries = await self.read(channel, shard, self._read_to[channel][shard], limit=1, wait_seconds=wait)
+            if entries:
+                self._read_to[channel][shard] = entries[0].position
+                return message_of(entries[0])
+        return None
+
+
+def record_of(message: Any) -> Record:
+    """The record of a `Message`, of its dict, or of its JSON text."""
+    if isinstance(message, Message):
+        parsed = message
+    else:
+        fields = orjson.loads(message) if isinstance(message, (str, bytes)) else message
+        parsed = _message_of_fields(fields)
+    conn_ids = (parsed.conn_id,) if isinstance(parsed.conn_id, str) else tuple(parsed.conn_id or ())
+    return Record(parsed.topic or "", parsed.body(), conn_ids)
+
+
+def message_of(entry: Entry) -> Message:
+    """The entry as a `Message`, its position as the field `id` of its data."""
+    message = _message_of_fields(orjson.loads(entry.payload))
+    message.conn_id = list(entry.conn_ids) or None
+    return message
+
+
+def _message_of_fields(fields: dict[str, Any]) -> Message:
+    return Message(
+        type=fields.get("type", "send"),
+        topic=fields.get("topic"),
+        conn_id=fields.get("conn_id"),
+        data={key: value for key, value in fields.items() if key not in RESERVED},
+    )

@@ -1,0 +1,238 @@
+"""From a batch of the log to the sockets: encode once, frame once, one write per connection and batch.
+
+The receivers of each topic come from the topic index. Connections with the same topics in a batch share the same joined
+bytes. What a connection's socket has not taken yet is bounded; beyond the bound the connection is ended, with a code
+that says "come back and resume", so that one slow client costs the others neither time nor memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from .brokers.interface import Entry
+from .codes import CloseCode
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+logger = logging.getLogger(__name__)
+
+RAW_EXTENSION: Final = "distributed_websocket.raw"
+"""Key in the ASGI scope's extensions under which `server.py` gives its `RawSocket`."""
+
+
+def frame_text(payload: bytes) -> bytes:
+    """An unmasked, unfragmented text frame (RFC 6455 §5.2), as a server sends it."""
+    length = len(payload)
+    if length < 126:
+        return b"\x81%c%b" % (length, payload)
+    if length < 65_536:
+        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
+
+
+class Bundle:
+    """JSON texts that go to a connection together, in order; framed and joined at most once for all who share it."""
+
+    __slots__ = ("_frames", "_texts", "payloads", "size")
+
+    def __init__(self, payloads: Sequence[bytes]) -> None:
+        self.payloads = payloads
+        self.size = sum(map(len, payloads))
+        """Bytes of the payloads, without framing."""
+        self._frames: bytes | None = None
+        self._texts: list[str] | None = None
+
+    @property
+    def frames(self) -> bytes:
+        if self._frames is None:
+            self._frames = b"".join(map(frame_text, self.payloads))
+        return self._frames
+
+    @property
+    def texts(self) -> list[str]:
+        if self._texts is None:
+            self._texts = [payload.decode() for payload in self.payloads]
+        return self._texts
+
+
+class RawSocket(Protocol):
+    """What a server must offer for pre-framed writes (`server.RawWebSocketProtocol` does)."""
+
+    def write_frames(self, frames: bytes) -> None:
+        """Write whole frames, without waiting; nothing happens once the connection is closing."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes handed to the transport that the client's socket has not taken yet."""
+
+    def end(self, code: CloseCode) -> None:
+        """Send a close frame behind what is unsent; abort if the client does not take it within a few seconds."""
+
+
+class Outbox(Protocol):
+    """A connection's way out. `write` never waits; what it cannot send at once counts as unsent."""
+
+    def write(self, bundle: Bundle) -> None: ...
+
+    @property
+    def unsent_bytes(self) -> int: ...
+
+    def end(self, code: CloseCode) -> None: ...
+
+    async def flushed(self) -> None:
+        """Return when everything written so far was handed to the server."""
+
+
+class RawOutbox:
+    """Writes frames straight to the transport: the fast way."""
+
+    __slots__ = ("_ended", "_max_unsent_bytes", "_socket")
+
+    def __init__(self, socket: RawSocket, max_unsent_bytes: int) -> None:
+        self._socket = socket
+        self._max_unsent_bytes = max_unsent_bytes
+        self._ended = False
+
+    def write(self, bundle: Bundle) -> None:
+        if self._ended:
+            return
+        if self._socket.unsent_bytes > self._max_unsent_bytes:
+            self.end(CloseCode.SLOW)
+            return
+        self._socket.write_frames(bundle.frames)
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._socket.unsent_bytes
+
+    def end(self, code: CloseCode) -> None:
+        if not self._ended:
+            self._ended = True
+            self._socket.end(code)
+
+    async def flushed(self) -> None:
+        """The transport has it already."""
+
+
+class AsgiOutbox:
+    """Sends over ASGI, in order, by a task that lives while there is something to send: works with every server."""
+
+    def __init__(self, websocket: WebSocket, max_unsent_bytes: int) -> None:
+        self._websocket = websocket
+        self._max_unsent_bytes = max_unsent_bytes
+        self._waiting: deque[Bundle] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._ended = False
+        self.unsent_bytes = 0
+
+    def write(self, bundle: Bundle) -> None:
+        if self._ended:
+            return
+        if self.unsent_bytes > self._max_unsent_bytes:
+            self.end(CloseCode.SLOW)
+            return
+        self._waiting.append(bundle)
+        self.unsent_bytes += bundle.size
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        try:
+            while self._waiting:
+                bundle = self._waiting.popleft()
+                for text in bundle.texts:
+                    await self._websocket.send_text(text)
+                self.unsent_bytes -= bundle.size
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            # The client is gone, or the application closed the socket: its own receive loop ends it.
+            self._ended = True
+            self._waiting.clear()
+            self.unsent_bytes = 0
+        finally:
+            if self._sender is asyncio.current_task():
+                self._sender = None
+
+    def end(self, code: CloseCode) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._waiting.clear()
+        sender, self._sender = self._sender, asyncio.create_task(self._close(code))
+        if sender is not None:
+            sender.cancel()
+
+    async def _close(self, code: CloseCode) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):  # it was closed already
+            await self._websocket.close(code, code.reason)
+
+    async def flushed(self) -> None:
+        while self._sender is not None:
+            await asyncio.wait([self._sender])
+
+
+def open_outbox(websocket: WebSocket, max_unsent_bytes: int) -> Outbox:
+    """The fastest way out that the server of this WebSocket offers."""
+    raw: RawSocket | None = (websocket.scope.get("extensions") or {}).get(RAW_EXTENSION)
+    return RawOutbox(raw, max_unsent_bytes) if raw is not None else AsgiOutbox(websocket, max_unsent_bytes)
+
+
+Receivers = Callable[[Entry], Collection["Connection"]]
+
+
+def fan_out(entries: Sequence[Entry], receivers: Receivers) -> int:
+    """Write a batch to everyone who gets something of it. Returns the number of deliveries (message times connection).
+
+    Everything that can fail for all is done before the first write, so that a batch is delivered whole or not at all;
+    a connection whose write fails is ended, and resumes.
+    """
+    routes: dict[tuple[str, tuple[str, ...]], list[Entry]] = {}
+    for entry in entries:
+        routes.setdefault((entry.topic, entry.conn_ids), []).append(entry)
+
+    if len(routes) == 1:
+        found = receivers(entries[0])
+        if not found:
+            return 0
+        _write(list(found), Bundle([entry.payload for entry in entries]))
+        return len(entries) * len(found)
+
+    wanted: dict[Connection, int] = {}  # bit i: the connection gets the entries of route i
+    deliveries = 0
+    for number, route in enumerate(routes.values()):
+        found = receivers(route[0])
+        deliveries += len(found) * len(route)
+        bit = 1 << number
+        for connection in found:
+            wanted[connection] = wanted.get(connection, 0) | bit
+
+    sharing: dict[int, list[Connection]] = {}
+    for connection, bits in wanted.items():
+        sharing.setdefault(bits, []).append(connection)
+    payloads: dict[int, bytes] = {}
+    for bits, connections in sharing.items():
+        chosen = [route for number, route in enumerate(routes.values()) if bits >> number & 1]
+        # Entries of one shard are ordered by their place in the batch; joining routes must keep that order.
+        if len(chosen) == 1:
+            ordered = chosen[0]
+        else:
+            members = {id(entry) for route in chosen for entry in route}
+            ordered = [entry for entry in entries if id(entry) in members]
+        _write(connections, Bundle([payloads.get(id(e)) or payloads.setdefault(id(e), e.payload) for e in ordered]))
+    return deliveries
+
+
+def _write(connections: Sequence[Connection], bundle: Bundle) -> None:
+    for connection in connections:
+        try:
+            connection.outbox.write(bundle)
+        except Exception:
+            logger.exception("could not write to connection %s; ending it, it can resume", connection.id)
+            connection.outbox.end(CloseCode.INTERNAL_ERROR)

@@ -1,0 +1,306 @@
+"""`WebSocketManager`: this worker's connections on one side, the feed from all workers on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, Self
+
+from fastapi import WebSocket
+
+from .brokers import create_broker
+from .brokers.interface import BrokerInterface, Entry, LogBroker, Record, is_valid_broker
+from .codes import CloseCode
+from .connection import MAX_UNSENT_BYTES, Connection
+from .delivery import Bundle, fan_out
+from .feed import Feed, LogFeed, PlainFeed
+from .message import Message, Ref, encode
+from .policy import Policy
+from .publishing import Pending
+from .reading import ShardReader
+from .requests import Requests
+from .topics import TopicIndex
+
+logger = logging.getLogger(__name__)
+
+
+class _Done:
+    """What is done already, for callers who `await` it all the same."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+DONE = _Done()
+
+
+class WebSocketManager:
+    """Keeps the connections of one worker and connects them with those of all the others.
+
+    `broker_channel` names the log; workers of one service share it. The broker comes from `broker_url` (see
+    `create_broker`), from `broker_class`, called with `broker_options`, or is given as `broker`. `worker` is this
+    worker's name. `policy` decides what clients may do. `probe_seconds` is how long the log may be silent before the
+    worker tests whether it still hears it (`None`: never), `answer_seconds` how long the broker may take to answer.
+    """
+
+    def __init__(
+        self,
+        broker_channel: str,
+        broker_url: str | None = None,
+        broker_class: type[BrokerInterface] | None = None,
+        *,
+        broker: BrokerInterface | None = None,
+        worker: str | None = None,
+        policy: Policy | None = None,
+        probe_seconds: float | None = 5.0,
+        answer_seconds: float = 2.0,
+        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+        **broker_options: Any,
+    ) -> None:
+        self.worker = worker or secrets.token_hex(4)
+        self.policy = policy or Policy()
+        self.broker_channel = broker_channel
+        self.broker = broker or _make_broker(broker_url, broker_class, broker_options)
+        self.feed: Feed
+        if isinstance(self.broker, LogBroker):
+            self.feed = LogFeed(
+                self.broker,
+                broker_channel,
+                on_batch=self._deliver,
+                on_lost=self._tell_of_hole,
+                settle=self._settle,
+                probe_seconds=probe_seconds,
+                answer_seconds=answer_seconds,
+            )
+        else:
+            self.feed = PlainFeed(self.broker, broker_channel, on_batch=self._deliver, settle=self._settle)
+        self.index: TopicIndex[Connection] = TopicIndex()
+        self._requests = Requests(self)
+        self._connections: dict[Connection, None] = {}
+        self._by_id: dict[str, list[Connection]] = {}
+        self._max_unsent_bytes = max_unsent_bytes
+
+    # Life
+
+    async def startup(self) -> None:
+        """Start to hear the other workers. Returns at once: whether they are heard is in `not_ready_reason`."""
+        await self.feed.start()
+
+    async def shutdown(self) -> None:
+        """Close every connection (1012, "come back"), publish what was accepted, and leave the broker."""
+        connections = list(self._connections)
+        await asyncio.gather(*(self.close_connection(connection, CloseCode.DRAIN) for connection in connections))
+        await self.feed.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.startup()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why this worker should get no new connections now; `None` when it is ready."""
+        return self.feed.not_ready_reason
+
+    # Connections
+
+    @property
+    def active_connections(self) -> list[Connection]:
+        return list(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self.active_connections)
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    async def new_connection(
+        self,
+        websocket: WebSocket,
+        conn_id: str,
+        topic: str | None = None,
+        *,
+        user: str | None = None,
+        subprotocol: str | None = None,
+    ) -> Connection:
+        """Accept a WebSocket and keep its connection, subscribed to `topic` where one is given."""
+        connection = Connection(websocket, conn_id, user=user, max_unsent_bytes=self._max_unsent_bytes)
+        await connection.accept(subprotocol)
+        connection.manager = self
+        self._connections[connection] = None
+        self._by_id.setdefault(conn_id, []).append(connection)
+        connection.write_json({"type": "welcome", "conn_id": conn_id, "worker": self.worker, "user": user})
+        if topic:
+            connection.topics.add(topic)
+            self.follow(connection, topic)
+        return connection
+
+    async def close_connection(self, connection: Connection, code: int = CloseCode.NORMAL) -> None:
+        """Close a connection and keep it no more."""
+        self.remove_connection(connection)
+        await connection.close(code)
+
+    def remove_connection(self, connection: Connection) -> _Done:
+        """Keep a connection no more that is closed already. May be awaited; may be called twice."""
+        if connection in self._connections:
+            del self._connections[connection]
+            self._forget_id(connection)
+            for pattern in connection.topics:
+                self.unfollow(connection, pattern)
+            connection.manager = None
+        return DONE
+
+    def set_conn_id(self, connection: Connection, conn_id: str) -> _Done:
+        """Set the connection id and notify the client."""
+        if connection in self._connections:
+            self._forget_id(connection)
+            self._by_id.setdefault(conn_id, []).append(connection)
+        connection.id = conn_id
+        connection.write_json({"type": "set_conn_id", "conn_id": conn_id})
+        return DONE
+
+    def _forget_id(self, connection: Connection) -> None:
+        same_id = self._by_id[connection.id]
+        same_id.remove(connection)
+        if not same_id:
+            del self._by_id[connection.id]
+
+    def follow(self, connection: Connection, pattern: str) -> Sequence[ShardReader]:
+        """Deliver a pattern to a connection from now on. Called by `subscribe`, once per connection and pattern."""
+        self.index.add(pattern, connection)
+        return self.feed.follow(pattern)
+
+    def unfollow(self, connection: Connection, pattern: str) -> None:
+        self.index.discard(pattern, connection)
+        self.feed.unfollow(pattern)
+
+    # From the client
+
+    async def receive(self, connection: Connection, message: Any) -> None:
+        """Do what a client's message asks for: a dict from `iter_json`, or a `Message`.
+
+        What is wrong with it is answered with an `error`; the connection stays.
+        """
+        await self._requests.handle(connection, message)
+
+    def submit(self, message: Message, connection: Connection | None = None, ref: Ref | None = None) -> None:
+        """Publish to all workers without waiting; `connection` gets the ack. Raises `Overloaded`."""
+        sender = connection.user if connection is not None else None
+        conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
+        body = message.body(sender)
+        key = ""
+        if connection is not None and ref is not None:
+            # With the body in it, two messages of one user that happen to have the same ref stay two messages.
+            key = blake2b(f"{sender or connection.id}\n{ref!r}\n".encode() + body, digest_size=12).hexdigest()
+        body = b'%b,"at":%d}' % (body[:-1], time.time_ns() // 1_000_000)
+        self.feed.submit(Pending(Record(message.topic or "", body, conn_ids, key), connection, ref))
+
+    def _settle(self, batch: Sequence[Pending]) -> None:
+        """Tell the senders of a batch how it ended: one write for each of them."""
+        answers: dict[Connection, list[bytes]] = {}
+        for pending in batch:
+            connection = pending.connection
+            if connection is None:
+                continue
+            if pending.error is not None:
+                error = pending.error
+                answer = {"type": "error", "code": error.code, "detail": error.message, "ref": pending.ref}
+            elif pending.ref is not None:
+                answer = {"type": "ack", "ref": pending.ref, "id": pending.position or None}
+            else:
+                continue
+            answers.setdefault(connection, []).append(encode(answer))
+        for connection, payloads in answers.items():
+            connection.outbox.write(Bundle(payloads))
+
+    # To the clients
+
+    def _deliver(self, entries: Sequence[Entry]) -> None:
+        fan_out(entries, self._receivers)
+
+    def _receivers(self, entry: Entry) -> Collection[Connection]:
+        if entry.conn_ids:
+            return {c for conn_id in entry.conn_ids for c in self._by_id.get(conn_id, ())}
+        if entry.topic:
+            return self.index.match(entry.topic)
+        return self._connections.keys()
+
+    def _tell_of_hole(self, reader: ShardReader) -> None:
+        """The log lost entries: whoever hears it is told, and reloads what it shows."""
+        if not isinstance(self.broker, LogBroker):
+            return
+        for connection in self._connections:
+            for pattern in connection.topics:
+                if reader.shard in self.broker.shards_of(pattern):
+                    connection.write_json(
+                        {
+                            "type": "subscribed",
+                            "topic": pattern,
+                            "position": reader.position,
+                            "epoch": reader.epoch,
+                            "recovered": False,
+                        }
+                    )
+
+    def send(self, message: Message | dict[str, Any]) -> _Done:
+        """Send a message to the connections of this worker that are subscribed to its topic."""
+        message = _as_message(message)
+        return self._send_to(self.index.match(message.topic or ""), message)
+
+    def broadcast(self, message: Message | dict[str, Any]) -> _Done:
+        """Send a message to all connections of this worker."""
+        return self._send_to(self._connections, message)
+
+    def send_by_conn_id(self, message: Message | dict[str, Any]) -> _Done:
+        """Send a message to the connections of this worker whose `id` is `message.conn_id`, or in it."""
+        message = _as_message(message)
+        conn_ids = [message.conn_id] if isinstance(message.conn_id, str) else message.conn_id or []
+        return self._send_to([c for conn_id in conn_ids for c in self._by_id.get(conn_id, ())], message)
+
+    def send_msg(self, message: Message | dict[str, Any]) -> _Done:
+        """Call `broadcast`, `send_by_conn_id` or, for every other type, `send`."""
+        message = _as_message(message)
+        if message.type == "broadcast":
+            return self.broadcast(message)
+        if message.type == "send_by_conn_id":
+            return self.send_by_conn_id(message)
+        return self.send(message)
+
+    def _send_to(self, connections: Iterable[Connection], message: Message | dict[str, Any]) -> _Done:
+        fields = message.__serialize__() if isinstance(message, Message) else message
+        bundle = Bundle((encode(fields),))
+        for connection in list(connections):
+            connection.outbox.write(bundle)
+        return DONE
+
+
+def _as_message(message: Message | dict[str, Any]) -> Message:
+    if isinstance(message, Message):
+        return message
+    fields = dict(message)
+    return Message(
+        type=fields.pop("type", "send"),
+        topic=fields.pop("topic", None),
+        conn_id=fields.pop("conn_id", None),
+        data=fields,
+    )
+
+
+def _make_broker(
+    url: str | None, broker_class: type[BrokerInterface] | None, options: dict[str, Any]
+) -> BrokerInterface:
+    if broker_class is None:
+        return create_broker(url or "memory://", **options)
+    if not is_valid_broker(broker_class):
+        raise TypeError(f"{broker_class!r} is no broker: it needs the six coroutines of BrokerInterface")
+    return broker_class(**options)

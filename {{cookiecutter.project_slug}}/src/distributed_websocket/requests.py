@@ -1,0 +1,180 @@
+"""What clients may ask for: one method for each type of message, found in a table, never by the client's word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from .codes import CloseCode
+from .connection import Connection
+from .delivery import Bundle
+from .exceptions import BrokerError, InvalidMessage, NotAllowed, WebSocketException, quote
+from .message import Message, reference
+from .positions import parse_position
+from .reading import ShardReader
+from .recovery import Since, reaches_back
+from .subscriptions import subscribe, unsubscribe
+from .topics import matches
+
+if TYPE_CHECKING:
+    from .manager import WebSocketManager
+
+PAGE: Final = 1_000
+"""Entries of the log read at once for somebody who resumes."""
+
+Handler = Callable[[Connection, Message], Awaitable[None]]
+
+
+class Requests:
+    """Handles the messages of a manager's clients."""
+
+    def __init__(self, manager: WebSocketManager) -> None:
+        self._manager = manager
+        self._handlers: dict[str, Handler] = {
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "send": self._send,
+            "broadcast": self._broadcast,
+            "send_by_conn_id": self._send_by_conn_id,
+        }
+
+    async def handle(self, connection: Connection, message: Any) -> None:
+        """Do what a message asks for; what is wrong with it goes to its sender as an `error`."""
+        try:
+            if not isinstance(message, Message):
+                message = Message.from_client_message(data=message)
+            handler = self._handlers.get(message.type)
+            if handler is None:
+                raise InvalidMessage(f"this service does not take messages of type {quote(message.type)}")
+            await handler(connection, message)
+        except WebSocketException as exc:
+            fields = message.data if isinstance(message, Message) else message
+            connection.send_error(exc, reference(fields) if isinstance(fields, dict) else None)
+
+    async def _send(self, connection: Connection, message: Message) -> None:
+        if not self._manager.policy.may_publish(connection, message.topic or ""):
+            raise NotAllowed(f"you may not publish on {quote(message.topic)}", connection=connection, received=message)
+        self._manager.submit(message, connection, message.ref)
+
+    async def _broadcast(self, connection: Connection, message: Message) -> None:
+        if not self._manager.policy.may_broadcast(connection):
+            raise NotAllowed("you may not broadcast", connection=connection, received=message)
+        self._manager.submit(message, connection, message.ref)
+
+    async def _send_by_conn_id(self, connection: Connection, message: Message) -> None:
+        conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
+        if not self._manager.policy.may_address(connection, conn_ids):
+            raise NotAllowed("you may not address connections", connection=connection, received=message)
+        self._manager.submit(message, connection, message.ref)
+
+    async def _unsubscribe(self, connection: Connection, message: Message) -> None:
+        unsubscribe(connection, message)
+        self._answer(connection, message, "unsubscribed")
+
+    async def _subscribe(self, connection: Connection, message: Message) -> None:
+        pattern = message.topic or ""
+        if not self._manager.policy.may_subscribe(connection, pattern):
+            raise NotAllowed(f"you may not subscribe to {quote(pattern)}", connection=connection, received=message)
+        since = _since(message)
+        # The shards must be read before the connection may be told its position, and nothing may come between
+        # telling it and delivering to it; so the feed follows the pattern first and the index is told last.
+        readers = self._manager.feed.follow(pattern)
+        try:
+            for reader in readers:
+                await reader.opened()
+            if since is None or len(readers) != 1:
+                recovered = None if since is None else False
+                subscribe(connection, message)
+                self._answer_subscribed(connection, message, readers, recovered)
+            else:
+                await self._resume(connection, message, readers[0], since)
+        finally:
+            self._manager.feed.unfollow(pattern)
+
+    async def _resume(self, connection: Connection, message: Message, reader: ShardReader, since: Since) -> None:
+        """Replay what was missed behind `since`, then go live, with no gap and no repetition.
+
+        While the newest part of the log in memory does not reach back to where the client is, pages are read from the
+        log. The last step is taken without waiting, so nothing can be published in between.
+        """
+        pattern = message.topic or ""
+        if pattern in connection.topics:  # resuming a live subscription would deliver twice
+            unsubscribe(connection, Message(type="unsubscribe", topic=pattern))
+        position = since.position
+        if reader.tail.behind(pattern, position) is None or since.epoch != reader.epoch:
+            if not reaches_back(await reader.extent(), since):
+                subscribe(connection, message)
+                self._answer_subscribed(connection, message, [reader], False)
+                return
+        elif parse_position(position) > parse_position(reader.position):
+            # Ahead of this worker's reader: it saw more elsewhere. What this one delivers next it has already.
+            position = await self._catch_up(reader, position)
+        self._answer(connection, message, "subscribed", position=since.position, epoch=reader.epoch, recovered=True)
+        await self._replay(connection, message, reader, position)
+
+    async def _replay(self, connection: Connection, message: Message, reader: ShardReader, position: str) -> None:
+        pattern = message.topic or ""
+        while (missed := reader.tail.behind(pattern, position)) is None:
+            try:
+                page = await reader.page(position, reader.position, limit=PAGE)
+                if not reaches_back(await reader.extent(), Since(position, reader.epoch)):
+                    raise BrokerError("the log was trimmed while it was replayed")
+            except BrokerError:
+                # It got the beginning of what it missed, in order. It resumes from there.
+                await connection.close(CloseCode.INTERNAL_ERROR)
+                return
+            wanted = [entry.payload for entry in page if matches(entry.topic, {pattern})]
+            if wanted:
+                connection.outbox.write(Bundle(wanted))
+                await connection.outbox.flushed()
+            position = page[-1].position if page else reader.position
+        subscribe(connection, message)
+        if missed:
+            connection.outbox.write(Bundle([entry.payload for entry in missed]))
+
+    async def _catch_up(self, reader: ShardReader, position: str) -> str:
+        """Wait until this worker's reader is at least at a position that another worker has seen."""
+        wanted = parse_position(position)
+        for _ in range(200):
+            if parse_position(reader.position) >= wanted:
+                return position
+            await asyncio.sleep(0.01)
+        raise BrokerError(f"this worker is behind position {position}; try again")
+
+    def _answer_subscribed(
+        self, connection: Connection, message: Message, readers: Sequence[ShardReader], recovered: bool | None
+    ) -> None:
+        # A pattern that spans shards has no single position to resume from.
+        one = readers[0] if len(readers) == 1 else None
+        more: dict[str, Any] = {} if recovered is None else {"recovered": recovered}
+        self._answer(
+            connection,
+            message,
+            "subscribed",
+            position=one.position if one else None,
+            epoch=one.epoch if one else None,
+            **more,
+        )
+
+    def _answer(self, connection: Connection, message: Message, kind: str, **more: Any) -> None:
+        answer = {"type": kind, "topic": message.topic, **more}
+        if message.ref is not None:
+            answer["ref"] = message.ref
+        connection.write_json(answer)
+
+
+def _since(message: Message) -> Since | None:
+    """The `since` of a subscribe message. Raises `InvalidMessage` when it is not a position and an epoch."""
+    since = message.data.get("since")
+    if since is None:
+        return None
+    try:
+        if not isinstance(since["epoch"], str):
+            raise TypeError
+        parse_position(since["position"])
+        return Since(since["position"], since["epoch"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InvalidMessage(
+            "since must be {position, epoch} as a `subscribed` answer or a message gave them", received=since
+        ) from None
