@@ -15,6 +15,7 @@ from .exceptions import (
     WebSocketException,
 )
 from .handlers import ahandle, handle
+from .limits import Limits
 from .manager import WebSocketManager
 from .message import Message
 from .policy import Policy
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidSubscription",
     "InvalidSubscriptionMessage",
     "LimitExceeded",
+    "Limits",
     "LogBroker",
     "Message",
     "NotAllowed",

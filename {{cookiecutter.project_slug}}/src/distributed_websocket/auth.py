@@ -1,11 +1,10 @@
-"""Who may connect, and from where: bearer tokens, their verification, and the Origin check.
+"""Who may connect: bearer tokens, their verification, and `Authenticator`, which checks the Origin as well.
 
 Relies on PyJWT and FastAPI; knows nothing of connections and brokers. Tokens come from a header, a subprotocol or a
 cookie and never from the URL, which every server and proxy on the way writes into its log.
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from starlette.websockets import WebSocketState
 
 from .codes import CloseCode, ErrorCode
 from .exceptions import WebSocketException
+from .origin import OriginPolicy
 
 ALGORITHM = "HS256"
 ISSUER = "chat"
@@ -34,9 +34,6 @@ MIN_SECRET_CHARACTERS = 32  # RFC 7518 §3.2: an HS256 key has at least 256 bits
 MAX_TOKEN_CHARACTERS = 4096
 
 _REQUIRED_CLAIMS = ("exp", "iat", "iss", "aud", "sub")
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
-_HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
-_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
 class InvalidToken(WebSocketException):
@@ -221,61 +218,6 @@ class WebSocketOAuth2PasswordBearer(OAuth2PasswordBearer):
         if token is None and self.auto_error:
             await refuse(websocket, HTTPStatus.UNAUTHORIZED, "not authenticated")
         return token
-
-
-class OriginPolicy:
-    """Which sites' pages may connect (cross-site WebSocket hijacking, CWE-1385).
-
-    `allowed` holds origins, `scheme://host` or `scheme://host:port`, compared whole; without any, a page may connect to
-    the host that it came from (the Host header). Clients that send no Origin are no browsers and pass: they hold no
-    cookies that another site could use.
-    """
-
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
-        self._allowed = frozenset(_allowed_origin(origin) for origin in allowed)
-
-    def allows(self, origin: str | None, *, host: str | None, scheme: str) -> bool:
-        """`origin` and `host` are the headers, None where absent; `scheme` is the connection's: http(s) or ws(s)."""
-        if origin is None:
-            return True
-        parsed = _parse_origin(origin)
-        if parsed is None:
-            return False
-        if self._allowed:
-            return parsed in self._allowed
-        origin_scheme, origin_host, origin_port = parsed
-        if origin_scheme not in ("http", "https") or (scheme in ("https", "wss") and origin_scheme != "https"):
-            return False
-        # A server behind a TLS terminator sees ws, so a Host without port means the default of the page's scheme.
-        named = _HOST.fullmatch((host or "").lower())
-        if named is None:
-            return False
-        port = int(named[2]) if named[2] else _DEFAULT_PORTS[origin_scheme]
-        return (named[1], port) == (origin_host, origin_port)
-
-    def allows_connection(self, connection: HTTPConnection) -> bool:
-        """`allows`, for the headers of a handshake or request. Several Origin headers are no browser's: refused."""
-        origins = connection.headers.getlist("origin")
-        if len(origins) > 1:
-            return False
-        origin = origins[0] if origins else None
-        return self.allows(origin, host=connection.headers.get("host"), scheme=connection.scope["scheme"])
-
-
-def _parse_origin(origin: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host, port of a serialized origin (RFC 6454 §6.2); None if it is not one, as `null` is not."""
-    match = _ORIGIN.fullmatch(origin.lower())
-    if match is None:
-        return None
-    scheme, host, port = match.groups()
-    return scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme)
-
-
-def _allowed_origin(origin: str) -> tuple[str, str, int | None]:
-    parsed = _parse_origin(origin)
-    if parsed is None:
-        raise ValueError(f"not an origin: {origin!r}; expected scheme://host or scheme://host:port, without wildcards")
-    return parsed
 
 
 class Authenticator:

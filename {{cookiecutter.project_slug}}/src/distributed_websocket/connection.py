@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,37 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from .codes import CloseCode, ErrorCode
 from .delivery import Bundle, Outbox, open_outbox
-from .exceptions import InvalidMessage, WebSocketException
+from .exceptions import InvalidMessage, LimitExceeded, WebSocketException
+from .expiry import Expiry
+from .limits import Limits, TokenBucket
 from .message import Message, Ref, decode, encode, reference
+from .metrics import REFUSED
 
 if TYPE_CHECKING:
     from .manager import WebSocketManager
 
-MAX_UNSENT_BYTES = 1024 * 1024
 CLOSE_SECONDS = 5.0
+DEFAULT_LIMITS = Limits()
 
 
 class Connection:
     """Wraps a `WebSocket`. What is written is sent in order, never waits for the client, and is bounded.
 
-    `user` is who it is, by the server's word; `None` for an anonymous one. `max_unsent_bytes` is how much the client's
-    socket may leave untaken before the connection is ended with `CloseCode.SLOW`.
+    `user` is who it is, by the server's word; `None` for an anonymous one.
     """
 
-    __slots__ = ("__weakref__", "id", "manager", "max_unsent_bytes", "outbox", "topics", "user", "websocket")
+    __slots__ = (
+        "__weakref__",
+        "_bucket",
+        "expiry",
+        "id",
+        "limits",
+        "manager",
+        "outbox",
+        "topics",
+        "user",
+        "websocket",
+    )
 
     def __init__(
         self,
@@ -37,15 +51,19 @@ class Connection:
         topic: str | None = None,
         *,
         user: str | None = None,
-        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.websocket = websocket
         self.id = conn_id
         self.topics: set[str] = {topic} if topic else set()
         self.user = user
-        self.outbox: Outbox = open_outbox(websocket, max_unsent_bytes)
+        self.limits = limits
+        self.outbox: Outbox = open_outbox(websocket, limits.unsent_bytes)
+        self.expiry: Expiry | None = None
         self.manager: WebSocketManager | None = None
         """Set while the connection is one of a manager's: what it subscribes to is delivered by it."""
+        rate = limits.messages_per_second
+        self._bucket = None if rate is None else TokenBucket(rate, limits.message_burst, time.monotonic())
 
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
@@ -73,12 +91,25 @@ class Connection:
             if event["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(event.get("code", 1005), event.get("reason"))
             text = event.get("text")
+            fields: dict[str, Any] | None = None
             try:
                 if text is None:
                     raise InvalidMessage("messages are text frames", code=ErrorCode.MALFORMED_JSON, received=event)
-                return decode(text)
-            except InvalidMessage as exc:
+                if len(text) > self.limits.message_bytes:
+                    raise LimitExceeded(
+                        f"the message has {len(text)} characters, at most {self.limits.message_bytes} are taken",
+                        code=ErrorCode.TOO_LARGE,
+                    )
+                fields = decode(text)
+            except WebSocketException as exc:
                 self.send_error(exc)
+            # What cannot be read counts too, or it would be the cheapest way to keep a worker busy.
+            if self._bucket is not None and not self._bucket.take(time.monotonic()):
+                if fields is not None:
+                    rate = self.limits.messages_per_second
+                    self.send_error(LimitExceeded(f"at most {rate:g} messages a second are taken"), reference(fields))
+            elif fields is not None:
+                return fields
 
     async def iter_json(self) -> AsyncIterator[Any]:
         """The client's JSON objects until it is gone. Ends with the connection, raises nothing for it."""
@@ -97,7 +128,7 @@ class Connection:
             except WebSocketDisconnect:
                 raise StopAsyncIteration from None
             try:
-                return Message.from_client_message(data=fields)
+                return Message.from_client_message(data=fields, max_topic_bytes=self.limits.topic_bytes)
             except WebSocketException as exc:
                 self.send_error(exc, reference(fields))
 
@@ -112,6 +143,7 @@ class Connection:
 
     def send_error(self, exc: WebSocketException, ref: Ref | None = None) -> None:
         """Tell the client what was wrong. `ref` is the one of the message that it is about, where there was one."""
+        REFUSED.labels(exc.code).inc()
         self.write_json({"type": "error", "code": exc.code, "detail": exc.message, "ref": ref})
 
     def __repr__(self) -> str:

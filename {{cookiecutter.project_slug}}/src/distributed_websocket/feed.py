@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from .backoff import delays
 from .brokers.interface import CONTROL_SHARD, BrokerInterface, Entry, LogBroker
-from .exceptions import BrokerError, Overloaded
+from .exceptions import BrokerError, NotAllowed, Overloaded
 from .message import encode
 from .publishing import Pending, Publisher, Settle
 from .reading import ShardReader
 
 logger = logging.getLogger(__name__)
+
+HISTORY_PAGE: Final = 1_000
+"""Entries of the log read at once for a page of history: the log of a shard holds many topics."""
+
+HISTORY_PAGES: Final = 10
+"""How many of them at most for one request: what is asked for next goes on from there."""
 
 OnBatch = Callable[[Sequence[Entry]], None]
 OnLost = Callable[[ShardReader], None]
@@ -38,6 +44,12 @@ class Feed(Protocol):
         """Begin to hear a topic or pattern. The readers that know its positions: none where there are no positions."""
 
     def unfollow(self, pattern: str) -> None: ...
+
+    async def history(self, topic: str, before: str, limit: int) -> tuple[list[Entry], bool]:
+        """The newest messages of a topic before a position ("" for now), oldest first; and whether there are older.
+
+        Raises `NotAllowed` where nothing is stored.
+        """
 
     @property
     def not_ready_reason(self) -> str | None:
@@ -115,9 +127,18 @@ class LogFeed:
                 self._stopping.add(stopping)
                 stopping.add_done_callback(self._stopping.discard)
 
-    def reader_of(self, topic: str) -> ShardReader | None:
-        """The reader that hears a topic, when this worker follows its shard."""
-        return self._readers.get(self._broker.shard_of(topic))
+    async def history(self, topic: str, before: str, limit: int) -> tuple[list[Entry], bool]:
+        shard = self._broker.shard_of(topic)
+        found: list[Entry] = []
+        for _ in range(HISTORY_PAGES):
+            page = await self._broker.range_back(self._channel, shard, before, limit=HISTORY_PAGE)
+            found += [entry for entry in page if entry.topic == topic]
+            if len(found) > limit or len(page) < HISTORY_PAGE:
+                break
+            before = page[-1].position
+        else:
+            return found[:limit][::-1], True
+        return found[:limit][::-1], len(found) > limit
 
     @property
     def not_ready_reason(self) -> str | None:
@@ -162,6 +183,9 @@ class PlainFeed:
 
     def unfollow(self, pattern: str) -> None:
         """Everything is heard anyway."""
+
+    async def history(self, topic: str, before: str, limit: int) -> tuple[list[Entry], bool]:
+        raise NotAllowed("this service stores no messages")
 
     async def _publish(self) -> None:
         while True:

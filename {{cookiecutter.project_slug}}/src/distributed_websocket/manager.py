@@ -6,20 +6,35 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
 from fastapi import WebSocket
 
+from .auth import Identity, refuse
 from .brokers import create_broker
 from .brokers.interface import BrokerInterface, Entry, LogBroker, Record, is_valid_broker
 from .codes import CloseCode
-from .connection import MAX_UNSENT_BYTES, Connection
+from .connection import DEFAULT_LIMITS, Connection
 from .delivery import Bundle, fan_out
+from .expiry import Expiry
 from .feed import Feed, LogFeed, PlainFeed
+from .limits import Limits
 from .message import Message, Ref, encode
+from .metrics import (
+    BATCH,
+    CONNECTIONS,
+    DELIVERED,
+    FAN_OUT_SECONDS,
+    HANDSHAKES,
+    LOG_LOST,
+    PUBLISH_SECONDS,
+    REFUSED,
+)
 from .policy import Policy
 from .publishing import Pending
 from .reading import ShardReader
@@ -45,7 +60,8 @@ class WebSocketManager:
 
     `broker_channel` names the log; workers of one service share it. The broker comes from `broker_url` (see
     `create_broker`), from `broker_class`, called with `broker_options`, or is given as `broker`. `worker` is this
-    worker's name. `policy` decides what clients may do. `probe_seconds` is how long the log may be silent before the
+    worker's name. `policy` decides what clients may do, `limits` how much. `verify` judges the fresh tokens that
+    clients send over the socket (`TokenVerifier.verify`). `probe_seconds` is how long the log may be silent before the
     worker tests whether it still hears it (`None`: never), `answer_seconds` how long the broker may take to answer.
     """
 
@@ -60,11 +76,14 @@ class WebSocketManager:
         policy: Policy | None = None,
         probe_seconds: float | None = 5.0,
         answer_seconds: float = 2.0,
-        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+        limits: Limits = DEFAULT_LIMITS,
+        verify: Callable[[str], Identity] | None = None,
         **broker_options: Any,
     ) -> None:
         self.worker = worker or secrets.token_hex(4)
         self.policy = policy or Policy()
+        self.limits = limits
+        self.verify = verify
         self.broker_channel = broker_channel
         self.broker = broker or _make_broker(broker_url, broker_class, broker_options)
         self.feed: Feed
@@ -77,6 +96,7 @@ class WebSocketManager:
                 settle=self._settle,
                 probe_seconds=probe_seconds,
                 answer_seconds=answer_seconds,
+                max_waiting_bytes=limits.waiting_bytes,
             )
         else:
             self.feed = PlainFeed(self.broker, broker_channel, on_batch=self._deliver, settle=self._settle)
@@ -84,7 +104,8 @@ class WebSocketManager:
         self._requests = Requests(self)
         self._connections: dict[Connection, None] = {}
         self._by_id: dict[str, list[Connection]] = {}
-        self._max_unsent_bytes = max_unsent_bytes
+        self._by_user: Counter[str] = Counter()
+        self.draining = False
 
     # Life
 
@@ -107,10 +128,27 @@ class WebSocketManager:
     ) -> None:
         await self.shutdown()
 
+    async def drain(self, within_seconds: float) -> None:
+        """Send everybody elsewhere, spread over a time, so that the others do not get all of them at once.
+
+        At once: not ready, no new connections, and a `reconnect` notice to everyone. Then one after the other is closed
+        with 1012. Returns when none is left.
+        """
+        self.draining = True
+        notice = Bundle((encode({"type": "reconnect", "within_seconds": within_seconds}),))
+        leaving = self.active_connections
+        for connection in leaving:
+            connection.outbox.write(notice)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for number, connection in enumerate(leaving, 1):
+            await asyncio.sleep(start + within_seconds * number / len(leaving) - loop.time())
+            connection.outbox.end(CloseCode.DRAIN)
+
     @property
     def not_ready_reason(self) -> str | None:
         """Why this worker should get no new connections now; `None` when it is ready."""
-        return self.feed.not_ready_reason
+        return "draining" if self.draining else self.feed.not_ready_reason
 
     # Connections
 
@@ -131,12 +169,23 @@ class WebSocketManager:
         topic: str | None = None,
         *,
         user: str | None = None,
+        expires_at: float | None = None,
         subprotocol: str | None = None,
     ) -> Connection:
-        """Accept a WebSocket and keep its connection, subscribed to `topic` where one is given."""
-        connection = Connection(websocket, conn_id, user=user, max_unsent_bytes=self._max_unsent_bytes)
+        """Accept a WebSocket and keep its connection, subscribed to `topic` where one is given.
+
+        `user` is whose it is, and `expires_at` (Unix time in seconds) until when it may be, both by a verified token.
+        Beyond a limit, or while draining, the handshake ends with 429 or 503 and nothing is returned (see `refuse`).
+        """
+        await self._admit(websocket, user)
+        connection = Connection(websocket, conn_id, user=user, limits=self.limits)
         await connection.accept(subprotocol)
         connection.manager = self
+        CONNECTIONS.inc()
+        if user is not None:
+            self._by_user[user] += 1
+        if expires_at is not None:
+            connection.expiry = Expiry(connection, expires_at, self.limits.token_grace_seconds)
         self._connections[connection] = None
         self._by_id.setdefault(conn_id, []).append(connection)
         connection.write_json({"type": "welcome", "conn_id": conn_id, "worker": self.worker, "user": user})
@@ -144,6 +193,20 @@ class WebSocketManager:
             connection.topics.add(topic)
             self.follow(connection, topic)
         return connection
+
+    async def _admit(self, websocket: WebSocket, user: str | None) -> None:
+        limits = self.limits
+        if self.draining:
+            HANDSHAKES.labels("draining").inc()
+            await refuse(websocket, HTTPStatus.SERVICE_UNAVAILABLE, "this worker is restarting, come back")
+        if limits.connections is not None and len(self._connections) >= limits.connections:
+            HANDSHAKES.labels("worker_full").inc()
+            await refuse(websocket, HTTPStatus.SERVICE_UNAVAILABLE, "this worker is full, come back later")
+        per_user = limits.connections_per_user
+        if user is not None and per_user is not None and self._by_user[user] >= per_user:
+            HANDSHAKES.labels("user_full").inc()
+            await refuse(websocket, HTTPStatus.TOO_MANY_REQUESTS, f"at most {per_user} connections of a user are taken")
+        HANDSHAKES.labels("accepted").inc()
 
     async def close_connection(self, connection: Connection, code: int = CloseCode.NORMAL) -> None:
         """Close a connection and keep it no more."""
@@ -158,6 +221,13 @@ class WebSocketManager:
             for pattern in connection.topics:
                 self.unfollow(connection, pattern)
             connection.manager = None
+            CONNECTIONS.dec()
+            if connection.expiry is not None:
+                connection.expiry.cancel()
+            if connection.user is not None:
+                self._by_user[connection.user] -= 1
+                if not self._by_user[connection.user]:
+                    del self._by_user[connection.user]
         return DONE
 
     def set_conn_id(self, connection: Connection, conn_id: str) -> _Done:
@@ -208,12 +278,15 @@ class WebSocketManager:
     def _settle(self, batch: Sequence[Pending]) -> None:
         """Tell the senders of a batch how it ended: one write for each of them."""
         answers: dict[Connection, list[bytes]] = {}
+        if batch:
+            PUBLISH_SECONDS.observe(asyncio.get_running_loop().time() - batch[0].since)
         for pending in batch:
             connection = pending.connection
             if connection is None:
                 continue
             if pending.error is not None:
                 error = pending.error
+                REFUSED.labels(error.code).inc()
                 answer = {"type": "error", "code": error.code, "detail": error.message, "ref": pending.ref}
             elif pending.ref is not None:
                 answer = {"type": "ack", "ref": pending.ref, "id": pending.position or None}
@@ -226,7 +299,10 @@ class WebSocketManager:
     # To the clients
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
-        fan_out(entries, self._receivers)
+        started = time.perf_counter()
+        DELIVERED.inc(fan_out(entries, self._receivers))
+        FAN_OUT_SECONDS.observe(time.perf_counter() - started)
+        BATCH.observe(len(entries))
 
     def _receivers(self, entry: Entry) -> Collection[Connection]:
         if entry.conn_ids:
@@ -239,6 +315,7 @@ class WebSocketManager:
         """The log lost entries: whoever hears it is told, and reloads what it shows."""
         if not isinstance(self.broker, LogBroker):
             return
+        LOG_LOST.inc()
         for connection in self._connections:
             for pattern in connection.topics:
                 if reader.shard in self.broker.shards_of(pattern):

@@ -12,11 +12,13 @@ import orjson
 
 from .codes import CloseCode, ErrorCode
 from .exceptions import InvalidMessage, quote
-from .topics import validate_pattern, validate_topic
+from .topics import MAX_TOPIC_BYTES, validate_pattern, validate_topic
 
 __all__ = ["CloseCode", "ErrorCode", "Message", "Ref", "decode", "encode", "reference"]
 
-TYPES: Final = frozenset({"subscribe", "unsubscribe", "send", "broadcast", "send_by_conn_id", "history", "presence"})
+TYPES: Final = frozenset(
+    {"subscribe", "unsubscribe", "send", "broadcast", "send_by_conn_id", "history", "presence", "authenticate"}
+)
 
 Ref = str | int
 """What a client names a request by; the answer repeats it."""
@@ -88,7 +90,7 @@ class Message:
         self.data = data
 
     @classmethod
-    def from_client_message(cls, *, data: Any) -> Message:
+    def from_client_message(cls, *, data: Any, max_topic_bytes: int = MAX_TOPIC_BYTES) -> Message:
         """Create a message from a client's object, which is left as it is.
 
         Raises `InvalidMessage` that says which field is wrong and what was received, and `InvalidSubscription` for
@@ -105,7 +107,7 @@ class Message:
             )
         topic = data.get("topic")
         conn_id = data.get("conn_id")
-        if kind in ("broadcast", "send_by_conn_id"):
+        if kind in ("broadcast", "send_by_conn_id", "authenticate"):
             if topic is not None:
                 raise InvalidMessage(f"a message of type {kind!r} has no topic", received=data)
             if kind == "send_by_conn_id":
@@ -113,9 +115,9 @@ class Message:
         elif not isinstance(topic, str):
             raise InvalidMessage(f"a message of type {kind!r} needs a topic: text, not {quote(topic)}", received=data)
         elif kind in ("subscribe", "unsubscribe"):
-            validate_pattern(topic)
+            validate_pattern(topic, max_bytes=max_topic_bytes)
         else:
-            validate_topic(topic)
+            validate_topic(topic, max_bytes=max_topic_bytes)
         if "ref" in data and data["ref"] is not None and reference(data) is None:
             raise InvalidMessage(
                 f"ref must be text of at most {MAX_REF_LENGTH} characters or an integer of at most 53 bits",

@@ -1,42 +1,33 @@
 """`WebSocketProxy`: passes a client's WebSocket on to another server, the upstream, and back.
 
-Three parts that know little of each other: which headers travel (pure functions), the handshake (what the upstream
-answers decides what the client is answered), and the relay of messages once both sides are open.
+Two parts that know little of each other: the handshake, in which the upstream's answer decides the client's, and the
+relay of messages once both sides are open.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import PlainTextResponse, Response
-from starlette.requests import HTTPConnection
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnected, WebSocketState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.http11 import Response as UpstreamResponse
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from .auth import BEARER_SUBPROTOCOL_PREFIX, offered_subprotocols
 from .codes import CloseCode
+from .forwarding import request_headers, response_headers
 
 CLOSE_SECONDS = 5.0  # how long the upstream may take to answer a close frame
+LINGER_SECONDS = 0.5  # how long it may keep the TCP connection after its own close frame
 STALL_SECONDS = 60.0  # how long one message may wait for a side that does not read
 _NO_STATUS_RECEIVED, _ABNORMAL_CLOSURE = 1005, 1006  # never in a frame (RFC 6455 §7.4.1)
-
-# RFC 9110 §7.6.1, and what the handshake with the upstream has of its own.
-_HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade"
-    .split()
-)
-_OWN_HANDSHAKE = frozenset(("host", "content-length", "content-type", "expect"))
-_OWN_RESPONSE = frozenset(("content-length", "content-encoding", "date", "server"))
-# What a client says here about itself is what a proxy would say about it, so a service behind might believe it.
-_FORGEABLE = frozenset(("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"))
-_FORGEABLE_PREFIXES = ("x-forwarded-", "x-auth-", "x-authenticated-", "x-remote-", "x-user", "x-client-cert", "remote-")
 
 
 class _Connect(connect):
@@ -44,6 +35,17 @@ class _Connect(connect):
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
+
+
+class _Upstream(ClientConnection):
+    """A `ClientConnection` whose end does not wait long for the server to close the TCP connection."""
+
+    def process_event(self, event: Event) -> None:
+        super().process_event(event)
+        if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
+            # Answered already. RFC 6455 §7.1.1 leaves the TCP connection to the server, which may have stopped
+            # reading; `recv` reports the end, so that the client can be told, only once that connection is gone.
+            self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
 class WebSocketProxy:
@@ -94,7 +96,7 @@ class WebSocketProxy:
                 await _refuse(client, error)
                 return
             if client.application_state is WebSocketState.CONNECTING:
-                await client.accept(upstream.subprotocol, _response_headers(upstream.response))
+                await client.accept(upstream.subprotocol, response_headers(upstream.response))
             await relay(client, upstream, first)
         except (WebSocketDisconnect, WebSocketDisconnected):
             return  # the client went away during the handshake
@@ -121,62 +123,8 @@ class WebSocketProxy:
             open_timeout=self._connect_timeout_seconds,
             close_timeout=CLOSE_SECONDS,
             max_size=self._max_message_bytes,
+            create_connection=_Upstream,
         )
-
-
-# Headers
-
-
-def request_headers(client: HTTPConnection, own: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The headers of the handshake with the upstream: `own`, X-Forwarded-*, and what of the client's may travel.
-
-    Left out are hop-by-hop headers, those of the client's own handshake, those that `own` replaces, and those that
-    claim an identity or an address. Names with `_` too, which many servers take for `-`.
-    """
-    replaced = {name.lower() for name in own}
-    connection_names = _listed(client.headers.getlist("connection"))
-    travelling = []
-    for raw_name, raw_value in client.headers.raw:
-        name = raw_name.decode("latin-1").lower()
-        if (
-            name in _HOP_BY_HOP
-            or name in _OWN_HANDSHAKE
-            or name in _FORGEABLE
-            or name in replaced
-            or name in connection_names
-            or "_" in name
-            or name.startswith("sec-websocket-")
-            or name.startswith(_FORGEABLE_PREFIXES)
-        ):
-            continue
-        travelling.append((name, raw_value.decode("latin-1")))
-    return [*travelling, *_forwarded(client), *own.items()]
-
-
-def _forwarded(client: HTTPConnection) -> list[tuple[str, str]]:
-    secure = client.scope["scheme"] in ("https", "wss")
-    forwarded = [("X-Forwarded-Proto", "https" if secure else "http")]
-    if client.client is not None:
-        forwarded.append(("X-Forwarded-For", client.client.host))
-    if host := client.headers.get("host"):
-        forwarded.append(("X-Forwarded-Host", host))
-    return forwarded
-
-
-def _response_headers(response: UpstreamResponse | None) -> list[tuple[bytes, bytes]]:
-    """The headers of the upstream's answer that may travel to the client, cookies among them."""
-    if response is None:
-        return []
-    dropped = _HOP_BY_HOP | _OWN_RESPONSE | _listed(response.headers.get_all("connection"))
-    return [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in response.headers.raw_items()
-        if name.lower() not in dropped and not name.lower().startswith("sec-websocket-")
-    ]
-
-
-def _listed(values: Iterable[str]) -> frozenset[str]:
-    return frozenset(name.strip().lower() for value in values for name in value.split(","))
 
 
 # The handshake's bad endings
@@ -187,7 +135,7 @@ async def _refuse(client: WebSocket, error: Exception) -> None:
     if isinstance(error, InvalidStatus) and error.response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
         refusal = error.response
         response = Response(bytes(refusal.body or b""), refusal.status_code)
-        response.raw_headers += _response_headers(refusal)
+        response.raw_headers += response_headers(refusal)
     elif isinstance(error, TimeoutError):
         response = PlainTextResponse("the server behind did not answer in time\n", HTTPStatus.GATEWAY_TIMEOUT)
     else:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from .backoff import delays
 from .brokers.interface import PROBE_TOPIC, Entry, Extent, LogBroker, Record
 from .exceptions import BrokerError
+from .metrics import LOG_LAG_SECONDS, READER_FAILURES
 from .positions import parse_position
 from .recovery import Tail
 
@@ -53,7 +55,6 @@ class ShardReader:
         self.deaf_reason: str | None = "the log was not heard yet"
         self.followers = 0
         """How many patterns on this worker need the shard."""
-        self.failures = 0
         self._passed = 0
         """Entries of the log's whole life up to `position`: tells whether any was given up before it was read."""
         self._broker = broker
@@ -101,7 +102,7 @@ class ShardReader:
             except Exception as exc:
                 self.deaf_reason = f"unforeseen: {exc!r}"
                 logger.exception("shard %d: reading the log failed in an unforeseen way", self.shard)
-            self.failures += 1
+            READER_FAILURES.inc()
             if self.position != heard:
                 wait = delays()
             await asyncio.sleep(next(wait))
@@ -164,6 +165,7 @@ class ShardReader:
         if entries[-1].position:
             self._on_batch(self, entries)
             self.position = entries[-1].position
+            LOG_LAG_SECONDS.set(time.time() - parse_position(self.position)[0] / 1000)
             self._passed += len(entries)
             self.tail.extend(entries)
         self.deaf_reason = None

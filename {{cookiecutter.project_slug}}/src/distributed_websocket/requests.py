@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .codes import CloseCode
+from .codes import CloseCode, ErrorCode
 from .connection import Connection
 from .delivery import Bundle
-from .exceptions import BrokerError, InvalidMessage, NotAllowed, WebSocketException, quote
-from .message import Message, reference
+from .exceptions import BrokerError, InvalidMessage, LimitExceeded, NotAllowed, WebSocketException, quote
+from .message import Message, encode, reference
+from .metrics import RECEIVED, RECOVERIES
 from .positions import parse_position
 from .reading import ShardReader
 from .recovery import Since, reaches_back
@@ -19,6 +20,9 @@ from .topics import matches
 
 if TYPE_CHECKING:
     from .manager import WebSocketManager
+
+MAX_HISTORY: Final = 200
+"""Messages in one page of a topic's history."""
 
 PAGE: Final = 1_000
 """Entries of the log read at once for somebody who resumes."""
@@ -37,16 +41,19 @@ class Requests:
             "send": self._send,
             "broadcast": self._broadcast,
             "send_by_conn_id": self._send_by_conn_id,
+            "history": self._history,
+            "authenticate": self._authenticate,
         }
 
     async def handle(self, connection: Connection, message: Any) -> None:
         """Do what a message asks for; what is wrong with it goes to its sender as an `error`."""
         try:
             if not isinstance(message, Message):
-                message = Message.from_client_message(data=message)
+                message = Message.from_client_message(data=message, max_topic_bytes=connection.limits.topic_bytes)
             handler = self._handlers.get(message.type)
             if handler is None:
                 raise InvalidMessage(f"this service does not take messages of type {quote(message.type)}")
+            RECEIVED.labels(message.type).inc()
             await handler(connection, message)
         except WebSocketException as exc:
             fields = message.data if isinstance(message, Message) else message
@@ -72,10 +79,52 @@ class Requests:
         unsubscribe(connection, message)
         self._answer(connection, message, "unsubscribed")
 
+    async def _authenticate(self, connection: Connection, message: Message) -> None:
+        """A fresh token in place of the one that the connection came with; for the same user."""
+        token = message.data.get("token")
+        verify = self._manager.verify
+        if verify is None or connection.expiry is None:
+            raise NotAllowed("this connection needs no token", connection=connection)
+        if not isinstance(token, str):
+            raise InvalidMessage("a message of type 'authenticate' needs a token: text", connection=connection)
+        identity = verify(token)
+        if identity.user != connection.user:
+            raise NotAllowed("the token is another user's", code=ErrorCode.INVALID_TOKEN, connection=connection)
+        connection.expiry.renew(identity.expires_at)
+        self._answer(connection, message, "authenticated", expires_at=identity.expires_at)
+
+    async def _history(self, connection: Connection, message: Message) -> None:
+        topic = message.topic or ""
+        if not self._manager.policy.may_subscribe(connection, topic):
+            raise NotAllowed(f"you may not read {quote(topic)}", connection=connection, received=message)
+        limit, before = message.data.get("limit", 50), message.data.get("before") or ""
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_HISTORY:
+            raise InvalidMessage(f"limit must be an integer from 1 to {MAX_HISTORY}", received=message)
+        try:
+            if before:
+                parse_position(before)
+        except (ValueError, AttributeError):
+            raise InvalidMessage("before must be the id of a message", received=message) from None
+        found, more = await self._manager.feed.history(topic, before, limit)
+        payload = b'{"type":"history","topic":%b,"ref":%b,"more":%b,"messages":[%b]}' % (
+            encode(topic),
+            encode(message.ref),
+            b"true" if more else b"false",
+            b",".join(entry.payload for entry in found),
+        )
+        connection.outbox.write(Bundle((payload,)))
+
     async def _subscribe(self, connection: Connection, message: Message) -> None:
         pattern = message.topic or ""
         if not self._manager.policy.may_subscribe(connection, pattern):
             raise NotAllowed(f"you may not subscribe to {quote(pattern)}", connection=connection, received=message)
+        if pattern not in connection.topics and len(connection.topics) >= connection.limits.subscriptions:
+            raise LimitExceeded(
+                f"at most {connection.limits.subscriptions} subscriptions are taken",
+                code=ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                connection=connection,
+                received=message,
+            )
         since = _since(message)
         # The shards must be read before the connection may be told its position, and nothing may come between
         # telling it and delivering to it; so the feed follows the pattern first and the index is told last.
@@ -104,6 +153,7 @@ class Requests:
         position = since.position
         if reader.tail.behind(pattern, position) is None or since.epoch != reader.epoch:
             if not reaches_back(await reader.extent(), since):
+                RECOVERIES.labels("lost").inc()
                 subscribe(connection, message)
                 self._answer_subscribed(connection, message, [reader], False)
                 return
@@ -111,6 +161,7 @@ class Requests:
             # Ahead of this worker's reader: it saw more elsewhere. What this one delivers next it has already.
             position = await self._catch_up(reader, position)
         self._answer(connection, message, "subscribed", position=since.position, epoch=reader.epoch, recovered=True)
+        RECOVERIES.labels("recovered").inc()
         await self._replay(connection, message, reader, position)
 
     async def _replay(self, connection: Connection, message: Message, reader: ShardReader, position: str) -> None:
