@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import WebSocket, WebSocketDisconnect
 
 from .codes import CloseCode, ErrorCode
-from .delivery import Bundle, Outbox, open_outbox
+from .delivery import Bundle, Outbox, open_outbox, raw_socket
 from .exceptions import InvalidMessage, LimitExceeded, WebSocketException
 from .expiry import Expiry
 from .limits import Limits, TokenBucket
@@ -39,6 +39,7 @@ class Connection:
         "limits",
         "manager",
         "outbox",
+        "raw",
         "topics",
         "user",
         "websocket",
@@ -58,6 +59,7 @@ class Connection:
         self.topics: set[str] = {topic} if topic else set()
         self.user = user
         self.limits = limits
+        self.raw = raw_socket(websocket)
         self.outbox: Outbox = open_outbox(websocket, limits.unsent_bytes)
         self.expiry: Expiry | None = None
         self.manager: WebSocketManager | None = None
@@ -90,26 +92,31 @@ class Connection:
             event = await self.websocket.receive()
             if event["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(event.get("code", 1005), event.get("reason"))
-            text = event.get("text")
-            fields: dict[str, Any] | None = None
-            try:
-                if text is None:
-                    raise InvalidMessage("messages are text frames", code=ErrorCode.MALFORMED_JSON, received=event)
-                if len(text) > self.limits.message_bytes:
-                    raise LimitExceeded(
-                        f"the message has {len(text)} characters, at most {self.limits.message_bytes} are taken",
-                        code=ErrorCode.TOO_LARGE,
-                    )
-                fields = decode(text)
-            except WebSocketException as exc:
-                self.send_error(exc)
-            # What cannot be read counts too, or it would be the cheapest way to keep a worker busy.
-            if self._bucket is not None and not self._bucket.take(time.monotonic()):
-                if fields is not None:
-                    rate = self.limits.messages_per_second
-                    self.send_error(LimitExceeded(f"at most {rate:g} messages a second are taken"), reference(fields))
-            elif fields is not None:
+            fields = self.read(event.get("text"))
+            if fields is not None:
                 return fields
+
+    def read(self, text: str | None) -> dict[str, Any] | None:
+        """The JSON object in a frame's text (`None`: a binary frame). What may not pass is answered with an `error`."""
+        fields: dict[str, Any] | None = None
+        try:
+            if text is None:
+                raise InvalidMessage("messages are text frames", code=ErrorCode.MALFORMED_JSON)
+            if len(text) > self.limits.message_bytes:
+                raise LimitExceeded(
+                    f"the message has {len(text)} characters, at most {self.limits.message_bytes} are taken",
+                    code=ErrorCode.TOO_LARGE,
+                )
+            fields = decode(text)
+        except WebSocketException as exc:
+            self.send_error(exc)
+        # What cannot be read counts too, or it would be the cheapest way to keep a worker busy.
+        if self._bucket is not None and not self._bucket.take(time.monotonic()):
+            if fields is not None:
+                rate = self.limits.messages_per_second
+                self.send_error(LimitExceeded(f"at most {rate:g} messages a second are taken"), reference(fields))
+            return None
+        return fields
 
     async def iter_json(self) -> AsyncIterator[Any]:
         """The client's JSON objects until it is gone. Ends with the connection, raises nothing for it."""

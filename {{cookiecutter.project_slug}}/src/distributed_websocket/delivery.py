@@ -63,8 +63,25 @@ class Bundle:
         return self._texts
 
 
+class Receiver(Protocol):
+    """Who takes a connection's messages in place of the ASGI application."""
+
+    def on_message(self, text: str | None) -> None:
+        """A whole text message, or `None` for a binary one."""
+
+    def on_closed(self) -> None:
+        """The connection is closed, or lost. Called once."""
+
+
 class RawSocket(Protocol):
     """What a server must offer for pre-framed writes (`server.RawWebSocketProtocol` does)."""
+
+    def hand_over(self, receiver: Receiver) -> None:
+        """Give every message to `receiver` from now on; the ASGI application may return and the connection stays."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
     def write_frames(self, frames: bytes) -> None:
         """Write whole frames, without waiting; nothing happens once the connection is closing."""
@@ -178,9 +195,15 @@ class AsgiOutbox:
             await asyncio.wait([self._sender])
 
 
+def raw_socket(websocket: WebSocket) -> RawSocket | None:
+    """The way past ASGI, where the server of this WebSocket offers it."""
+    raw: RawSocket | None = (websocket.scope.get("extensions") or {}).get(RAW_EXTENSION)
+    return raw
+
+
 def open_outbox(websocket: WebSocket, max_unsent_bytes: int) -> Outbox:
     """The fastest way out that the server of this WebSocket offers."""
-    raw: RawSocket | None = (websocket.scope.get("extensions") or {}).get(RAW_EXTENSION)
+    raw = raw_socket(websocket)
     return RawOutbox(raw, max_unsent_bytes) if raw is not None else AsgiOutbox(websocket, max_unsent_bytes)
 
 

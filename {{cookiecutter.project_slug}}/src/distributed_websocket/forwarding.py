@@ -20,7 +20,7 @@ _HOP_BY_HOP = frozenset(
     ]
 )
 _OWN_HANDSHAKE = frozenset(("host", "content-length", "content-type", "expect"))
-_OWN_RESPONSE = frozenset(("content-length", "content-encoding", "date", "server"))
+_OWN_RESPONSE = frozenset(("content-length", "date", "server"))
 # What a client says here about itself is what a proxy would say about it, so a service behind might believe it.
 _FORGEABLE = frozenset(("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"))
 _FORGEABLE_PREFIXES = ("x-forwarded-", "x-auth-", "x-authenticated-", "x-remote-", "x-user", "x-client-cert", "remote-")

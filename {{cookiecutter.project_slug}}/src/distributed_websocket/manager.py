@@ -39,6 +39,7 @@ from .policy import Policy
 from .publishing import Pending
 from .reading import ShardReader
 from .requests import Requests
+from .serving import serve
 from .topics import TopicIndex
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class WebSocketManager:
         else:
             self.feed = PlainFeed(self.broker, broker_channel, on_batch=self._deliver, settle=self._settle)
         self.index: TopicIndex[Connection] = TopicIndex()
-        self._requests = Requests(self)
+        self.requests = Requests(self)
         self._connections: dict[Connection, None] = {}
         self._by_id: dict[str, list[Connection]] = {}
         self._by_user: Counter[str] = Counter()
@@ -261,7 +262,17 @@ class WebSocketManager:
 
         What is wrong with it is answered with an `error`; the connection stays.
         """
-        await self._requests.handle(connection, message)
+        waiting = self.requests.begin(connection, message)
+        if waiting is not None:
+            await waiting
+
+    async def serve(self, connection: Connection) -> None:
+        """Receive a connection's messages until it is gone, then keep it no more: all that an endpoint has to do.
+
+        Under `RawWebSocketProtocol` it returns at once and the connection lives on without a task; so an endpoint must
+        have nothing left to do after it.
+        """
+        await serve(self, connection)
 
     def submit(self, message: Message, connection: Connection | None = None, ref: Ref | None = None) -> None:
         """Publish to all workers without waiting; `connection` gets the ack. Raises `Overloaded`."""

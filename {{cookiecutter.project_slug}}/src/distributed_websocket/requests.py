@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .codes import CloseCode, ErrorCode
@@ -27,7 +27,7 @@ MAX_HISTORY: Final = 200
 PAGE: Final = 1_000
 """Entries of the log read at once for somebody who resumes."""
 
-Handler = Callable[[Connection, Message], Awaitable[None]]
+Handler = Callable[[Connection, Message], Coroutine[Any, Any, None] | None]
 
 
 class Requests:
@@ -45,8 +45,11 @@ class Requests:
             "authenticate": self._authenticate,
         }
 
-    async def handle(self, connection: Connection, message: Any) -> None:
-        """Do what a message asks for; what is wrong with it goes to its sender as an `error`."""
+    def begin(self, connection: Connection, message: Any) -> Coroutine[Any, Any, None] | None:
+        """Do what a message asks for. What cannot be done without waiting is returned, for the caller to await.
+
+        What is wrong with a message goes to its sender as an `error`.
+        """
         try:
             if not isinstance(message, Message):
                 message = Message.from_client_message(data=message, max_topic_bytes=connection.limits.topic_bytes)
@@ -54,32 +57,39 @@ class Requests:
             if handler is None:
                 raise InvalidMessage(f"this service does not take messages of type {quote(message.type)}")
             RECEIVED.labels(message.type).inc()
-            await handler(connection, message)
+            waiting = handler(connection, message)
         except WebSocketException as exc:
-            fields = message.data if isinstance(message, Message) else message
-            connection.send_error(exc, reference(fields) if isinstance(fields, dict) else None)
+            _refuse(connection, message, exc)
+            return None
+        return None if waiting is None else self._finish(connection, message, waiting)
 
-    async def _send(self, connection: Connection, message: Message) -> None:
+    async def _finish(self, connection: Connection, message: Message, waiting: Coroutine[Any, Any, None]) -> None:
+        try:
+            await waiting
+        except WebSocketException as exc:
+            _refuse(connection, message, exc)
+
+    def _send(self, connection: Connection, message: Message) -> None:
         if not self._manager.policy.may_publish(connection, message.topic or ""):
             raise NotAllowed(f"you may not publish on {quote(message.topic)}", connection=connection, received=message)
         self._manager.submit(message, connection, message.ref)
 
-    async def _broadcast(self, connection: Connection, message: Message) -> None:
+    def _broadcast(self, connection: Connection, message: Message) -> None:
         if not self._manager.policy.may_broadcast(connection):
             raise NotAllowed("you may not broadcast", connection=connection, received=message)
         self._manager.submit(message, connection, message.ref)
 
-    async def _send_by_conn_id(self, connection: Connection, message: Message) -> None:
+    def _send_by_conn_id(self, connection: Connection, message: Message) -> None:
         conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
         if not self._manager.policy.may_address(connection, conn_ids):
             raise NotAllowed("you may not address connections", connection=connection, received=message)
         self._manager.submit(message, connection, message.ref)
 
-    async def _unsubscribe(self, connection: Connection, message: Message) -> None:
+    def _unsubscribe(self, connection: Connection, message: Message) -> None:
         unsubscribe(connection, message)
         self._answer(connection, message, "unsubscribed")
 
-    async def _authenticate(self, connection: Connection, message: Message) -> None:
+    def _authenticate(self, connection: Connection, message: Message) -> None:
         """A fresh token in place of the one that the connection came with; for the same user."""
         token = message.data.get("token")
         verify = self._manager.verify
@@ -213,6 +223,11 @@ class Requests:
         if message.ref is not None:
             answer["ref"] = message.ref
         connection.write_json(answer)
+
+
+def _refuse(connection: Connection, message: Any, exc: WebSocketException) -> None:
+    fields = message.data if isinstance(message, Message) else message
+    connection.send_error(exc, reference(fields) if isinstance(fields, dict) else None)
 
 
 def _since(message: Message) -> Since | None:

@@ -1,20 +1,22 @@
-"""`RawWebSocketProtocol`: uvicorn's WebSocket protocol, opened for pre-framed writes.
+"""`RawWebSocketProtocol`: uvicorn's WebSocket protocol, opened for the library.
 
     uvicorn --ws distributed_websocket.server:RawWebSocketProtocol ...
 
-The only file that touches uvicorn's insides; `tests/unit/test_server.py` fails when a new uvicorn changes them. Without
-it everything works the ASGI way, with the same results and more work for each message.
+Pre-framed writes, and messages without a task for each connection. The only file that touches uvicorn's insides;
+`tests/unit/test_server.py` fails when a new uvicorn changes them. Without it everything works the ASGI way, with the
+same results and more work for each message.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from .codes import CloseCode
-from .delivery import RAW_EXTENSION
+from .delivery import RAW_EXTENSION, Receiver
 
 ABORT_SECONDS: Final = 5.0
 """How long a connection that is ended may take to accept what is unsent and the close frame."""
@@ -25,6 +27,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     So frames never interleave, whoever writes first.
     """
+
+    _receiver: Receiver | None = None
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -53,3 +57,88 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
+
+    # Messages to a receiver instead of the application's task
+
+    def hand_over(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        # uvicorn closes the connection when the application returns, unless a timer is about to do so.
+        self.close_timer = cast(asyncio.TimerHandle, _HELD_OPEN)
+        while not self.queue.empty():  # what came before the hand-over
+            event = self.queue.get_nowait()
+            if event["type"] == "websocket.receive":
+                receiver.on_message(event.get("text"))
+            elif event["type"] == "websocket.disconnect":
+                self._tell_closed()
+        self.queue = cast("asyncio.Queue[Any]", _NOBODY)
+        self.resume_reading()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        if self.close_timer is cast(asyncio.TimerHandle, _HELD_OPEN):
+            self.close_timer = None
+            # Needed for the handshake only; a third of what an idle connection would hold.
+            del self.scope, self.request, self.response
+
+    def send_receive_event_to_app(self) -> None:
+        if self._receiver is None:
+            super().send_receive_event_to_app()
+            return
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type != "text":
+            self._receiver.on_message(None)
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.conn.send_close(1007)  # RFC 6455 §8.1
+            self.handle_parser_exception()
+            return
+        self._receiver.on_message(text)
+
+    def pause_reading(self) -> None:
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self.transport.is_closing():
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        receiver, self._receiver = self._receiver, _DEAF if self._receiver is not None else None
+        if receiver is not None:
+            receiver.on_closed()
+
+
+class _HeldOpen:
+    """Stands where uvicorn keeps the timer that will close a connection."""
+
+    def cancel(self) -> None: ...
+
+
+class _Nobody:
+    """Stands where uvicorn keeps the queue of events for the application."""
+
+    def put_nowait(self, event: object) -> None: ...
+
+
+class _Deaf:
+    """Receives what still comes after a connection was said to be closed."""
+
+    def on_message(self, text: str | None) -> None: ...
+
+    def on_closed(self) -> None: ...
+
+
+_HELD_OPEN: Final = _HeldOpen()
+_NOBODY: Final = _Nobody()
+_DEAF: Final = _Deaf()
