@@ -36,6 +36,7 @@ from .metrics import (
     REFUSED,
 )
 from .policy import Policy
+from .presence import Presence
 from .publishing import Pending
 from .reading import ShardReader
 from .requests import Requests
@@ -88,6 +89,7 @@ class WebSocketManager:
         self.broker_channel = broker_channel
         self.broker = broker or _make_broker(broker_url, broker_class, broker_options)
         self.feed: Feed
+        self.presence: Presence | None = None
         if isinstance(self.broker, LogBroker):
             self.feed = LogFeed(
                 self.broker,
@@ -99,6 +101,8 @@ class WebSocketManager:
                 answer_seconds=answer_seconds,
                 max_waiting_bytes=limits.waiting_bytes,
             )
+            this_process = f"{self.worker}#{secrets.token_hex(4)}"
+            self.presence = Presence(self.broker, broker_channel, this_process, self.policy)
         else:
             self.feed = PlainFeed(self.broker, broker_channel, on_batch=self._deliver, settle=self._settle)
         self.index: TopicIndex[Connection] = TopicIndex()
@@ -113,11 +117,15 @@ class WebSocketManager:
     async def startup(self) -> None:
         """Start to hear the other workers. Returns at once: whether they are heard is in `not_ready_reason`."""
         await self.feed.start()
+        if self.presence is not None:
+            self.presence.start()
 
     async def shutdown(self) -> None:
         """Close every connection (1012, "come back"), publish what was accepted, and leave the broker."""
         connections = list(self._connections)
         await asyncio.gather(*(self.close_connection(connection, CloseCode.DRAIN) for connection in connections))
+        if self.presence is not None:
+            await self.presence.stop()
         await self.feed.stop()
 
     async def __aenter__(self) -> Self:
@@ -249,10 +257,14 @@ class WebSocketManager:
     def follow(self, connection: Connection, pattern: str) -> Sequence[ShardReader]:
         """Deliver a pattern to a connection from now on. Called by `subscribe`, once per connection and pattern."""
         self.index.add(pattern, connection)
+        if self.presence is not None:
+            self.presence.enter(connection, pattern)
         return self.feed.follow(pattern)
 
     def unfollow(self, connection: Connection, pattern: str) -> None:
         self.index.discard(pattern, connection)
+        if self.presence is not None:
+            self.presence.leave(connection, pattern)
         self.feed.unfollow(pattern)
 
     # From the client
@@ -327,6 +339,8 @@ class WebSocketManager:
         if not isinstance(self.broker, LogBroker):
             return
         LOG_LOST.inc()
+        if self.presence is not None:
+            self.presence.renew()
         for connection in self._connections:
             for pattern in connection.topics:
                 if reader.shard in self.broker.shards_of(pattern):

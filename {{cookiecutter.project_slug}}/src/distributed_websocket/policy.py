@@ -23,3 +23,10 @@ class Policy:
 
     def may_address(self, connection: Connection, conn_ids: tuple[str, ...]) -> bool:
         return False
+
+    def shows_presence(self, topic: str) -> bool:
+        """Whether it is kept who is in a topic, and subscribers are told who `joined` and `left`.
+
+        Off: in a topic with many subscribers, each of them hears of every other one.
+        """
+        return False

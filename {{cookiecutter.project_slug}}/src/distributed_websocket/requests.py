@@ -42,6 +42,7 @@ class Requests:
             "broadcast": self._broadcast,
             "send_by_conn_id": self._send_by_conn_id,
             "history": self._history,
+            "presence": self._presence,
             "authenticate": self._authenticate,
         }
 
@@ -123,6 +124,14 @@ class Requests:
             b",".join(entry.payload for entry in found),
         )
         connection.outbox.write(Bundle((payload,)))
+
+    async def _presence(self, connection: Connection, message: Message) -> None:
+        topic = message.topic or ""
+        presence = self._manager.presence
+        if presence is None or not self._manager.policy.may_subscribe(connection, topic):
+            raise NotAllowed(f"you may not see who is in {quote(topic)}", connection=connection, received=message)
+        members, total = await presence.members(topic)
+        self._answer(connection, message, "presence", members=members, total=total)
 
     async def _subscribe(self, connection: Connection, message: Message) -> None:
         pattern = message.topic or ""

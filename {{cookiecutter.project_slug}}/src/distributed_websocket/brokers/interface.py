@@ -14,7 +14,7 @@ import inspect
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 import orjson
 
@@ -69,6 +69,21 @@ class Extent(NamedTuple):
     """Entries ever appended."""
     given_up: int
     """How many of them are gone: trimmed by count or by age."""
+
+
+class Place(NamedTuple):
+    """A user in a topic."""
+
+    topic: str
+    user: str
+
+
+class Member(TypedDict):
+    """Who is in a topic: on which worker, and since when (Unix time in ms)."""
+
+    user: str
+    worker: str
+    since: int
 
 
 class BrokerInterface(ABC):
@@ -148,6 +163,33 @@ class LogBroker(BrokerInterface):
     @abstractmethod
     async def range_back(self, channel: str, shard: int, before: str, *, limit: int) -> list[Entry]:
         """Up to `limit` entries with position < `before` ("" for the end), newest first."""
+
+    # Presence. A worker is named by its name and a token of this process of it, "chat-1#9f2c".
+
+    @abstractmethod
+    async def presence_change(
+        self,
+        channel: str,
+        shard: int,
+        worker: str,
+        entered: Sequence[Place],
+        left: Sequence[Place],
+        *,
+        lives_seconds: float,
+    ) -> None:
+        """Note who is in which topics by this worker's connections; it counts as a heartbeat too.
+
+        `joined` is appended to the log for a user whom no other worker had in the topic, `left` for one whom no other
+        worker has. Repeating a change changes nothing.
+        """
+
+    @abstractmethod
+    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> None:
+        """Say that this worker lives, and make the places of those leave whose heartbeat ended."""
+
+    @abstractmethod
+    async def presence_members(self, channel: str, shard: int, topic: str, *, limit: int) -> tuple[list[Member], int]:
+        """Up to `limit` members of a topic, one for each user, and how many there are."""
 
     # The six coroutines, on top of the log: for code that talks to a broker directly.
 

@@ -9,8 +9,9 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from itertools import islice
 
+from ..message import encode
 from ..positions import parse_position
-from .interface import PROBE_TOPIC, START, Entry, Extent, LogBroker, Record
+from .interface import PROBE_TOPIC, START, Entry, Extent, LogBroker, Member, Place, Record
 
 
 class _Log:
@@ -55,6 +56,19 @@ class _Log:
         return list(islice(self.entries, len(self.entries) - count, None))
 
 
+class _Places:
+    """Presence in one shard: worker → place → since when, and until when each worker is believed to live."""
+
+    __slots__ = ("alive_until", "by_worker")
+
+    def __init__(self) -> None:
+        self.by_worker: dict[str, dict[Place, int]] = {}
+        self.alive_until: dict[str, float] = {}
+
+    def is_in(self, place: Place) -> bool:
+        return any(place in places for places in self.by_worker.values())
+
+
 class InMemoryBroker(LogBroker):
     """The log in this process's memory: all of `LogBroker`'s promises among the managers that share this object.
 
@@ -65,6 +79,7 @@ class InMemoryBroker(LogBroker):
         super().__init__(shards=shards)
         self._retention = retention_messages
         self._logs: dict[tuple[str, int], _Log] = {}
+        self._places: dict[tuple[str, int], _Places] = {}
 
     async def connect(self) -> None:
         """Nothing to connect to."""
@@ -111,3 +126,51 @@ class InMemoryBroker(LogBroker):
             ceiling = parse_position(before)
             return list(islice((entry for entry in entries if parse_position(entry.position) < ceiling), limit))
         return list(islice(entries, limit))
+
+    async def presence_change(
+        self,
+        channel: str,
+        shard: int,
+        worker: str,
+        entered: Sequence[Place],
+        left: Sequence[Place],
+        *,
+        lives_seconds: float,
+    ) -> None:
+        shard_places = self._places.setdefault((channel, shard), _Places())
+        shard_places.alive_until[worker] = time.monotonic() + lives_seconds
+        mine = shard_places.by_worker.setdefault(worker, {})
+        now = time.time_ns() // 1_000_000
+        events: list[Record] = []
+        for place in entered:
+            if not shard_places.is_in(place):
+                events.append(_event("joined", place, now))
+            mine.setdefault(place, now)
+        for place in left:
+            if mine.pop(place, None) is not None and not shard_places.is_in(place):
+                events.append(_event("left", place, now))
+        if events:
+            await self.append(channel, shard, events)
+
+    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> None:
+        shard_places = self._places.setdefault((channel, shard), _Places())
+        now = time.monotonic()
+        shard_places.alive_until[worker] = now + lives_seconds
+        for other, until in list(shard_places.alive_until.items()):
+            if until < now:
+                gone = list(shard_places.by_worker.get(other, ()))
+                await self.presence_change(channel, shard, other, (), gone, lives_seconds=0)
+                shard_places.by_worker.pop(other, None)
+                del shard_places.alive_until[other]
+
+    async def presence_members(self, channel: str, shard: int, topic: str, *, limit: int) -> tuple[list[Member], int]:
+        members: dict[str, Member] = {}
+        for worker, places in self._places.setdefault((channel, shard), _Places()).by_worker.items():
+            for place, since in places.items():
+                if place.topic == topic and since < members.get(place.user, {"since": since + 1})["since"]:
+                    members[place.user] = {"user": place.user, "worker": worker.partition("#")[0], "since": since}
+        return list(members.values())[:limit], len(members)
+
+
+def _event(kind: str, place: Place, at: int) -> Record:
+    return Record(place.topic, encode({"type": kind, "topic": place.topic, "user": place.user, "at": at}))

@@ -17,7 +17,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ..exceptions import BrokerError
-from .interface import PROBE_TOPIC, START, Entry, Extent, LogBroker, Record
+from .interface import PROBE_TOPIC, START, Entry, Extent, LogBroker, Member, Place, Record
+from .redis_presence import BEAT, CHANGE
 
 FOREIGN: Final = "$foreign"
 """Topic given to entries that `append` did not write: nobody's pattern matches it, but its position is passed."""
@@ -127,6 +128,8 @@ class RedisBroker(LogBroker):
         self._commands.set_response_callback("XREVRANGE", _raw)
         self._append = self._commands.register_script(APPEND)
         self._extent = self._commands.register_script(EXTENT)
+        self._presence_change = self._commands.register_script(CHANGE)
+        self._presence_beat = self._commands.register_script(BEAT)
 
     async def connect(self) -> None:
         """Make sure that Redis answers. Raises `BrokerError` when it does not."""
@@ -191,6 +194,43 @@ class RedisBroker(LogBroker):
         async with _broker_errors("read from"):
             items: Any = await self._commands.xrevrange(f"{self._key(channel, shard)}:log", newest, "-", limit)
         return [_entry(*item) for item in items]
+
+    async def presence_change(
+        self,
+        channel: str,
+        shard: int,
+        worker: str,
+        entered: Sequence[Place],
+        left: Sequence[Place],
+        *,
+        lives_seconds: float,
+    ) -> None:
+        key = self._key(channel, shard)
+        args: list[str | int] = [f"{key}:presence:", worker, round(lives_seconds * 1000), len(entered)]
+        for place in (*entered, *left):
+            args += place
+        async with _broker_errors("change presence in"):
+            await self._presence_change(keys=[f"{key}:log"], args=args)
+
+    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> None:
+        key = self._key(channel, shard)
+        async with _broker_errors("beat in"):
+            await self._presence_beat(
+                keys=[f"{key}:log"], args=[f"{key}:presence:", worker, round(lives_seconds * 1000)]
+            )
+
+    async def presence_members(self, channel: str, shard: int, topic: str, *, limit: int) -> tuple[list[Member], int]:
+        prefix = f"{self._key(channel, shard)}:presence:"
+        async with _broker_errors("read presence from"):
+            total = await self._commands.hlen(f"{prefix}users:{topic}")
+            members: dict[str, Member] = {}
+            async for name, since in self._commands.hscan_iter(f"{prefix}topic:{topic}", count=limit):
+                user, _, worker = name.decode().rpartition("\n")
+                if user not in members or int(since) < members[user]["since"]:
+                    members[user] = {"user": user, "worker": worker.partition("#")[0], "since": int(since)}
+                if len(members) >= limit:
+                    break
+        return list(members.values()), total
 
 
 def _raw(response: Any, **_: Any) -> Any:
