@@ -77,11 +77,14 @@ class Connection:
         """Send what was written, then close. A client that does not take it in time is not waited for."""
         if reason is None and isinstance(code, CloseCode):
             reason = code.reason
-        # RuntimeError: it is closed already; the other end may also be faster.
-        with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError, OSError):
+        try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.outbox.flushed()
                 await self.websocket.close(int(code), reason)
+        except TimeoutError:
+            self.outbox.end(CloseCode.SLOW)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            pass  # it is closed already; the other end may also be faster
 
     async def receive_json(self) -> Any:
         """The next JSON object from the client. What is none gets an `error` and is passed over.

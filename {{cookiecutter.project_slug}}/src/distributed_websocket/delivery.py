@@ -93,9 +93,15 @@ class RawSocket(Protocol):
     def end(self, code: CloseCode) -> None:
         """Send a close frame behind what is unsent; abort if the client does not take it within a few seconds."""
 
+    async def drained(self) -> None:
+        """Return when little is unsent, or the connection is lost."""
+
 
 class Outbox(Protocol):
-    """A connection's way out. `write` never waits; what it cannot send at once counts as unsent."""
+    """A connection's way out. `write` never waits; what it cannot send at once counts as unsent.
+
+    Neither `write` nor `end` raises: whoever writes to many must not stop at the one that is broken.
+    """
 
     def write(self, bundle: Bundle) -> None: ...
 
@@ -105,7 +111,7 @@ class Outbox(Protocol):
     def end(self, code: CloseCode) -> None: ...
 
     async def flushed(self) -> None:
-        """Return when everything written so far was handed to the server."""
+        """Return when everything written so far was handed to the server, and the client has taken most of it."""
 
 
 class RawOutbox:
@@ -124,7 +130,11 @@ class RawOutbox:
         if self._socket.unsent_bytes > self._max_unsent_bytes:
             self.end(CloseCode.SLOW)
             return
-        self._socket.write_frames(bundle.frames)
+        try:
+            self._socket.write_frames(bundle.frames)
+        except Exception:
+            logger.exception("could not write to a client; ending its connection, it can resume")
+            self.end(CloseCode.INTERNAL_ERROR)
 
     @property
     def unsent_bytes(self) -> int:
@@ -133,10 +143,13 @@ class RawOutbox:
     def end(self, code: CloseCode) -> None:
         if not self._ended:
             self._ended = True
-            self._socket.end(code)
+            try:
+                self._socket.end(code)
+            except Exception:
+                logger.exception("could not end a connection")
 
     async def flushed(self) -> None:
-        """The transport has it already."""
+        await self._socket.drained()
 
 
 class AsgiOutbox:
@@ -173,6 +186,9 @@ class AsgiOutbox:
             self._ended = True
             self._waiting.clear()
             self.unsent_bytes = 0
+        except Exception:
+            logger.exception("could not send to a client; ending its connection, it can resume")
+            self.end(CloseCode.INTERNAL_ERROR)
         finally:
             if self._sender is asyncio.current_task():
                 self._sender = None
@@ -191,7 +207,7 @@ class AsgiOutbox:
             await self._websocket.close(code, code.reason)
 
     async def flushed(self) -> None:
-        while self._sender is not None:
+        while self._sender is not None and not self._sender.done():
             await asyncio.wait([self._sender])
 
 
@@ -254,8 +270,4 @@ def fan_out(entries: Sequence[Entry], receivers: Receivers) -> int:
 
 def _write(connections: Sequence[Connection], bundle: Bundle) -> None:
     for connection in connections:
-        try:
-            connection.outbox.write(bundle)
-        except Exception:
-            logger.exception("could not write to connection %s; ending it, it can resume", connection.id)
-            connection.outbox.end(CloseCode.INTERNAL_ERROR)
+        connection.outbox.write(bundle)

@@ -17,6 +17,7 @@ from .exceptions import BrokerError, NotAllowed, Overloaded
 from .message import encode
 from .publishing import Pending, Publisher, Settle
 from .reading import ShardReader
+from .recovery import concerns
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,9 @@ class LogFeed:
 
     def unfollow(self, pattern: str) -> None:
         for shard in self._broker.shards_of(pattern):
-            reader = self._readers[shard]
+            reader = self._readers.get(shard)
+            if reader is None:  # the feed was stopped meanwhile
+                continue
             reader.followers -= 1
             if not reader.followers:
                 del self._readers[shard]
@@ -132,7 +135,7 @@ class LogFeed:
         found: list[Entry] = []
         for _ in range(HISTORY_PAGES):
             page = await self._broker.range_back(self._channel, shard, before, limit=HISTORY_PAGE)
-            found += [entry for entry in page if entry.topic == topic]
+            found += [entry for entry in page if concerns(entry, topic)]
             if len(found) > limit or len(page) < HISTORY_PAGE:
                 break
             before = page[-1].position
@@ -212,8 +215,9 @@ class PlainFeed:
                         continue
                     conn_id = message.conn_id
                     conn_ids = (conn_id,) if isinstance(conn_id, str) else tuple(conn_id or ())
-                    message.conn_id = None
-                    self._on_batch([Entry("", message.topic or "", encode(message.__serialize__()), conn_ids)])
+                    fields = message.__serialize__()  # a broker may give the same `Message` to several listeners
+                    fields.pop("conn_id", None)
+                    self._on_batch([Entry("", message.topic or "", encode(fields), conn_ids)])
                     wait = delays()
             except Exception as exc:
                 self.not_ready_reason = f"not hearing the broker: {exc!r}"

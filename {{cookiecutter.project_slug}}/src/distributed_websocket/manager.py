@@ -41,7 +41,7 @@ from .publishing import Pending
 from .reading import ShardReader
 from .requests import Requests
 from .serving import serve
-from .topics import TopicIndex
+from .topics import TopicIndex, validate_pattern
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +185,10 @@ class WebSocketManager:
 
         `user` is whose it is, and `expires_at` (Unix time in seconds) until when it may be, both by a verified token.
         Beyond a limit, or while draining, the handshake ends with 429 or 503 and nothing is returned (see `refuse`).
+        Raises `InvalidSubscription` for a topic that breaks a rule of MQTT 5 §4.7.
         """
+        if topic:
+            validate_pattern(topic, max_bytes=self.limits.topic_bytes)
         await self._admit(websocket, user)
         connection = Connection(websocket, conn_id, user=user, limits=self.limits)
         await connection.accept(subprotocol)
@@ -256,13 +259,16 @@ class WebSocketManager:
 
     def follow(self, connection: Connection, pattern: str) -> Sequence[ShardReader]:
         """Deliver a pattern to a connection from now on. Called by `subscribe`, once per connection and pattern."""
-        self.index.add(pattern, connection)
+        if not self.index.add(pattern, connection):
+            return ()
         if self.presence is not None:
             self.presence.enter(connection, pattern)
         return self.feed.follow(pattern)
 
     def unfollow(self, connection: Connection, pattern: str) -> None:
-        self.index.discard(pattern, connection)
+        """Deliver it no more. What was never followed is left: anybody may change `connection.topics`."""
+        if not self.index.discard(pattern, connection):
+            return
         if self.presence is not None:
             self.presence.leave(connection, pattern)
         self.feed.unfollow(pattern)

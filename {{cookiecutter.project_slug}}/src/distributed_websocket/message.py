@@ -110,14 +110,16 @@ class Message:
         if kind in ("broadcast", "send_by_conn_id", "authenticate"):
             if topic is not None:
                 raise InvalidMessage(f"a message of type {kind!r} has no topic", received=data)
-            if kind == "send_by_conn_id":
-                _check_conn_id(conn_id, data)
         elif not isinstance(topic, str):
             raise InvalidMessage(f"a message of type {kind!r} needs a topic: text, not {quote(topic)}", received=data)
         elif kind in ("subscribe", "unsubscribe"):
             validate_pattern(topic, max_bytes=max_topic_bytes)
         else:
             validate_topic(topic, max_bytes=max_topic_bytes)
+        if kind == "send_by_conn_id":
+            _check_conn_id(conn_id, data)
+        elif conn_id is not None:  # whom a message is for decides who has to allow it
+            raise InvalidMessage(f"a message of type {kind!r} has no conn_id", received=data)
         if "ref" in data and data["ref"] is not None and reference(data) is None:
             raise InvalidMessage(
                 f"ref must be text of at most {MAX_REF_LENGTH} characters or an integer of at most 53 bits",
@@ -133,6 +135,10 @@ class Message:
     @property
     def ref(self) -> Ref | None:
         return reference(self.data) if isinstance(self.data, Mapping) else None
+
+    def get(self, name: str) -> Any:
+        """A field of `data`; `None` where there is none, or `data` is no object."""
+        return self.data.get(name) if isinstance(self.data, Mapping) else None
 
     def __serialize__(self) -> dict[str, Any]:
         """The message as one flat JSON object: `from_client_message` of the result gives the message again."""
@@ -150,6 +156,7 @@ class Message:
         """What is stored and delivered: the sender's object, `from` whom it is by the server's word, without an `id`.
 
         The position in the log becomes the `id` at delivery, so that a message is encoded once on its whole way.
+        Raises `InvalidMessage` for what cannot be encoded: orjson reads 1,024 levels of nesting and writes 254.
         """
         fields = self.__serialize__()
         for name in VOUCHED:
@@ -157,7 +164,10 @@ class Message:
         fields.pop("conn_id", None)
         if sender is not None:
             fields["from"] = sender
-        return encode(fields)
+        try:
+            return encode(fields)
+        except TypeError as exc:
+            raise InvalidMessage(f"the message cannot be passed on: {exc}", received=self) from exc
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

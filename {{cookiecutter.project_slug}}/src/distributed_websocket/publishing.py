@@ -145,4 +145,7 @@ class Publisher:
                     pending.stored.set_exception(pending.error)
                 else:
                     pending.stored.set_result(pending.position)
-        self._settle(batch)
+        try:
+            self._settle(batch)
+        except Exception:
+            logger.exception("telling the senders of a batch failed; the batches behind it go on")

@@ -34,6 +34,11 @@ def reaches_back(extent: Extent, since: Since) -> bool:
     return nothing_given_up or (bool(extent.first) and parse_position(extent.first) <= position)
 
 
+def concerns(entry: Entry, pattern: str) -> bool:
+    """Whether a subscriber of `pattern` gets the entry: one without a topic, or with names, goes to others."""
+    return bool(entry.topic) and not entry.conn_ids and matches(entry.topic, {pattern})
+
+
 class Tail:
     """The newest entries of one shard, by topic, so that most who come back never ask Redis.
 
@@ -56,10 +61,11 @@ class Tail:
         for entry in entries:
             self._entries.append(entry)
             self._bytes += len(entry.body)
+            topic = _topic(entry)
             try:
-                self._by_topic[entry.topic].append(entry)
+                self._by_topic[topic].append(entry)
             except KeyError:
-                self._by_topic[entry.topic] = deque((entry,))
+                self._by_topic[topic] = deque((entry,))
         while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._drop_oldest()
 
@@ -67,20 +73,25 @@ class Tail:
         entry = self._entries.popleft()
         self._bytes -= len(entry.body)
         self.floor = entry.position
-        of_topic = self._by_topic[entry.topic]
+        topic = _topic(entry)
+        of_topic = self._by_topic[topic]
         of_topic.popleft()
         if not of_topic:
-            del self._by_topic[entry.topic]
+            del self._by_topic[topic]
+
+    def reaches(self, position: str) -> bool:
+        """Whether everything behind a position that was read is here."""
+        return parse_position(position) >= parse_position(self.floor)
 
     def behind(self, pattern: str, position: str) -> list[Entry] | None:
         """The entries of a topic or pattern behind a position, in order; `None` when the tail does not reach it."""
-        after = parse_position(position)
-        if after < parse_position(self.floor):
+        if not self.reaches(position):
             return None
+        after = parse_position(position)
         if not is_pattern(pattern):
             return self._cut(self._by_topic.get(pattern, ()), after)
         found: list[Entry] = []
-        topics = [topic for topic in self._by_topic if matches(topic, {pattern})]
+        topics = [topic for topic in self._by_topic if topic and matches(topic, {pattern})]
         for topic in topics:
             found += self._cut(self._by_topic[topic], after)
         if len(topics) > 1:
@@ -91,6 +102,11 @@ class Tail:
     def _cut(entries: Sequence[Entry], after: tuple[int, int]) -> list[Entry]:
         as_list = list(entries)
         return as_list[bisect_right(as_list, after, key=_order) :]
+
+
+def _topic(entry: Entry) -> str:
+    """The topic whose subscribers get the entry; "" for an entry that is not theirs."""
+    return "" if entry.conn_ids else entry.topic
 
 
 def _order(entry: Entry) -> tuple[int, int]:

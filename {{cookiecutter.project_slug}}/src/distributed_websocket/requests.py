@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from .brokers.interface import Entry
 from .codes import CloseCode, ErrorCode
 from .connection import Connection
 from .delivery import Bundle
@@ -14,18 +15,22 @@ from .message import Message, encode, reference
 from .metrics import RECEIVED, RECOVERIES
 from .positions import parse_position
 from .reading import ShardReader
-from .recovery import Since, reaches_back
+from .recovery import Since, concerns, reaches_back
 from .subscriptions import subscribe, unsubscribe
-from .topics import matches
 
 if TYPE_CHECKING:
     from .manager import WebSocketManager
 
+HISTORY: Final = 50
+"""Messages in one page of a topic's history, unless the client says how many."""
+
 MAX_HISTORY: Final = 200
-"""Messages in one page of a topic's history."""
 
 PAGE: Final = 1_000
 """Entries of the log read at once for somebody who resumes."""
+
+PIECE_BYTES: Final = 256 * 1024
+"""What is sent at once to somebody who resumes, before it is waited for that most of it was taken."""
 
 Handler = Callable[[Connection, Message], Coroutine[Any, Any, None] | None]
 
@@ -92,7 +97,7 @@ class Requests:
 
     def _authenticate(self, connection: Connection, message: Message) -> None:
         """A fresh token in place of the one that the connection came with; for the same user."""
-        token = message.data.get("token")
+        token = message.get("token")
         verify = self._manager.verify
         if verify is None or connection.expiry is None:
             raise NotAllowed("this connection needs no token", connection=connection)
@@ -108,7 +113,9 @@ class Requests:
         topic = message.topic or ""
         if not self._manager.policy.may_subscribe(connection, topic):
             raise NotAllowed(f"you may not read {quote(topic)}", connection=connection, received=message)
-        limit, before = message.data.get("limit", 50), message.data.get("before") or ""
+        limit, before = message.get("limit"), message.get("before") or ""
+        if limit is None:
+            limit = HISTORY
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_HISTORY:
             raise InvalidMessage(f"limit must be an integer from 1 to {MAX_HISTORY}", received=message)
         try:
@@ -169,46 +176,62 @@ class Requests:
         pattern = message.topic or ""
         if pattern in connection.topics:  # resuming a live subscription would deliver twice
             unsubscribe(connection, Message(type="unsubscribe", topic=pattern))
-        position = since.position
-        if reader.tail.behind(pattern, position) is None or since.epoch != reader.epoch:
-            if not reaches_back(await reader.extent(), since):
-                RECOVERIES.labels("lost").inc()
-                subscribe(connection, message)
-                self._answer_subscribed(connection, message, [reader], False)
-                return
-        elif parse_position(position) > parse_position(reader.position):
-            # Ahead of this worker's reader: it saw more elsewhere. What this one delivers next it has already.
-            position = await self._catch_up(reader, position)
-        self._answer(connection, message, "subscribed", position=since.position, epoch=reader.epoch, recovered=True)
+        if not await self._can_recover(reader, since):
+            RECOVERIES.labels("lost").inc()
+            subscribe(connection, message)
+            self._answer_subscribed(connection, message, [reader], False)
+            return
+        await self._catch_up(reader, since.position)
+        self._answer(connection, message, "subscribed", position=since.position, epoch=since.epoch, recovered=True)
         RECOVERIES.labels("recovered").inc()
-        await self._replay(connection, message, reader, position)
-
-    async def _replay(self, connection: Connection, message: Message, reader: ShardReader, position: str) -> None:
-        pattern = message.topic or ""
-        while (missed := reader.tail.behind(pattern, position)) is None:
-            try:
-                page = await reader.page(position, reader.position, limit=PAGE)
-                if not reaches_back(await reader.extent(), Since(position, reader.epoch)):
-                    raise BrokerError("the log was trimmed while it was replayed")
-            except BrokerError:
-                # It got the beginning of what it missed, in order. It resumes from there.
-                await connection.close(CloseCode.INTERNAL_ERROR)
-                return
-            wanted = [entry.payload for entry in page if matches(entry.topic, {pattern})]
-            if wanted:
-                connection.outbox.write(Bundle(wanted))
-                await connection.outbox.flushed()
-            position = page[-1].position if page else reader.position
+        try:
+            missed = await self._replay(connection, pattern, reader, since)
+        except BrokerError:
+            # It got the beginning of what it missed, in order. It resumes from there.
+            await connection.close(CloseCode.INTERNAL_ERROR)
+            return
         subscribe(connection, message)
         if missed:
             connection.outbox.write(Bundle([entry.payload for entry in missed]))
 
-    async def _catch_up(self, reader: ShardReader, position: str) -> str:
-        """Wait until this worker's reader is at least at a position that another worker has seen."""
+    async def _can_recover(self, reader: ShardReader, since: Since) -> bool:
+        if since.epoch != reader.epoch:
+            return False
+        if reader.tail.reaches(since.position) and parse_position(since.position) <= parse_position(reader.position):
+            return True
+        return reaches_back(await reader.extent(), since)
+
+    async def _replay(self, connection: Connection, pattern: str, reader: ShardReader, since: Since) -> list[Entry]:
+        """Send what was missed, piece by piece, at the speed of the client. Returns the rest, one piece at most.
+
+        Raises `BrokerError` when the log ends before that: it was trimmed, lost, or cannot be reached.
+        """
+        position = since.position
+        while True:
+            if reader.epoch != since.epoch:
+                raise BrokerError("the log was lost while it was replayed")
+            missed = reader.tail.behind(pattern, position)
+            if missed is None:
+                until = reader.position
+                page = await reader.page(position, until, limit=PAGE)
+                if not reaches_back(await reader.extent(), Since(position, since.epoch)):
+                    raise BrokerError("the log was trimmed while it was replayed")
+                missed = [entry for entry in page if concerns(entry, pattern)]
+                position = page[-1].position if page else until
+            elif sum(len(entry.body) for entry in missed) <= PIECE_BYTES:
+                return missed
+            else:
+                position = missed[-1].position
+            for piece in _pieces(missed):
+                connection.outbox.write(Bundle(piece))
+                await connection.outbox.flushed()
+
+    async def _catch_up(self, reader: ShardReader, position: str) -> None:
+        """Wait until this worker's reader is where another worker's was: what it hears until then the client has."""
         wanted = parse_position(position)
         for _ in range(200):
             if parse_position(reader.position) >= wanted:
-                return position
+                return
             await asyncio.sleep(0.01)
         raise BrokerError(f"this worker is behind position {position}; try again")
 
@@ -239,9 +262,23 @@ def _refuse(connection: Connection, message: Any, exc: WebSocketException) -> No
     connection.send_error(exc, reference(fields) if isinstance(fields, dict) else None)
 
 
+def _pieces(entries: Sequence[Entry]) -> Iterator[list[bytes]]:
+    """The payloads in pieces of about `PIECE_BYTES`."""
+    piece: list[bytes] = []
+    size = 0
+    for entry in entries:
+        piece.append(entry.payload)
+        size += len(entry.body)
+        if size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
 def _since(message: Message) -> Since | None:
     """The `since` of a subscribe message. Raises `InvalidMessage` when it is not a position and an epoch."""
-    since = message.data.get("since")
+    since = message.get("since")
     if since is None:
         return None
     try:

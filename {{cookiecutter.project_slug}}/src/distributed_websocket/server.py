@@ -13,6 +13,7 @@ import asyncio
 from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 from .codes import CloseCode
@@ -38,7 +39,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             extensions[RAW_EXTENSION] = self
 
     def write_frames(self, frames: bytes) -> None:
-        if self.handshake_complete and not self.close_sent:
+        # A transport that is closing would still take them, and send them behind the close frame.
+        if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
             self.transport.write(frames)
 
     @property
@@ -46,7 +48,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         return self.transport.get_write_buffer_size()
 
     def end(self, code: CloseCode) -> None:
-        if self.close_sent or self.disconnected:
+        if self.close_sent or self.disconnected or self.transport.is_closing() or not self.handshake_complete:
             return
         self.stop_keepalive()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": int(code), "reason": code.reason})
@@ -58,12 +60,35 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
 
+    async def drained(self) -> None:
+        await self.writable.wait()
+
+    # uvicorn 0.54 closes a transport and then waits, for ever, until the client takes what is unsent. A client that
+    # stalls on purpose would keep its connection for as long, and nobody would be told that it is gone.
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._abort_if_stalled()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._abort_if_stalled()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._abort_if_stalled()
+
+    def _abort_if_stalled(self) -> None:
+        if self.transport.is_closing() and self.unsent_bytes:
+            self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
+
     # Messages to a receiver instead of the application's task
 
     def hand_over(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        # uvicorn closes the connection when the application returns, unless a timer is about to do so.
-        self.close_timer = cast(asyncio.TimerHandle, _HELD_OPEN)
+        if self.close_timer is None:
+            # uvicorn closes the connection when the application returns, unless a timer is about to do so.
+            self.close_timer = cast(asyncio.TimerHandle, _HELD_OPEN)
         while not self.queue.empty():  # what came before the hand-over
             event = self.queue.get_nowait()
             if event["type"] == "websocket.receive":

@@ -212,7 +212,7 @@ class LogBroker(BrokerInterface):
         for channel, shard in cursors:
             wait = wait_seconds / len(cursors)
             entries = await self.read(channel, shard, self._read_to[channel][shard], limit=1, wait_seconds=wait)
-            if entries:
+            if entries and entries[0].position:  # a probe has none
                 self._read_to[channel][shard] = entries[0].position
                 return message_of(entries[0])
         return None

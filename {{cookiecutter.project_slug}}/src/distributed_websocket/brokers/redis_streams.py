@@ -242,7 +242,10 @@ def _entry(position: bytes, fields: list[bytes]) -> Entry:
     try:
         if fields[0] != b"t" or fields[2] != b"b" or not fields[3].startswith(b'{"'):
             return Entry(position.decode(), FOREIGN, b"{}")
-        conn_ids = tuple(orjson.loads(fields[5])) if len(fields) > 5 else ()
+        conn_ids: tuple[str, ...] = ()
+        if len(fields) > 5:
+            conn_ids = tuple(orjson.loads(fields[5]))
+            "".join(conn_ids)  # TypeError unless they are texts
         return Entry(position.decode(), fields[1].decode(), fields[3], conn_ids)
     except (IndexError, TypeError, ValueError):
         return Entry(position.decode(), FOREIGN, b"{}")

@@ -38,6 +38,39 @@ from .requests import (
     Unsubscribe,
 )
 
+__all__ = [
+    "ANSWERS",
+    "EVENTS",
+    "Ack",
+    "Answer",
+    "Authenticate",
+    "Authenticated",
+    "Broadcast",
+    "ConnIdSet",
+    "Delivered",
+    "DeliveredBroadcast",
+    "DeliveredByConnId",
+    "Error",
+    "Event",
+    "History",
+    "HistoryRequest",
+    "Joined",
+    "Left",
+    "Presence",
+    "PresenceRequest",
+    "Reconnect",
+    "Request",
+    "Send",
+    "SendByConnId",
+    "Subscribe",
+    "Subscribed",
+    "TokenExpired",
+    "Unsubscribe",
+    "Unsubscribed",
+    "Welcome",
+    "WireModel",
+]
+
 
 class Event(NamedTuple):
     """What the server says unasked: a name, when, and which messages."""

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..codes import ErrorCode
-from .events import Delivered
-from .fields import ExpiresAt, Milliseconds, Pattern, Position, Ref, Topic, User, WireModel, Worker
+from ..presence import MAX_MEMBERS
+from .events import Delivered, Joined, Left
+from .fields import ExpiresAt, Milliseconds, Pattern, Position, Ref, Topic, WireModel, Worker
 
 
 class Answer(WireModel):
@@ -54,7 +55,7 @@ class History(Answer):
 
     type: Literal["history"]
     topic: Topic
-    messages: list[Delivered]
+    messages: list[Delivered | Joined | Left]
     more: Annotated[bool, Field(description="Whether there are older ones.")]
     examples = (
         {"type": "history", "topic": "room/1", "messages": [Delivered.examples[0]], "more": True, "ref": 5},
@@ -63,25 +64,27 @@ class History(Answer):
 
 
 class Member(BaseModel):
-    """A connection that is in a topic."""
+    """A user who is in a topic: the first of its workers, and since when."""
 
     model_config = ConfigDict(extra="forbid")
-    user: User
+    user: Annotated[str, Field(description="By the server's word.")]
     worker: Worker
     since: Milliseconds
 
 
 class Presence(Answer):
-    """Who is in a topic."""
+    """Who is in a topic, each user once. Only where the policy shows presence."""
 
     type: Literal["presence"]
     topic: Topic
-    members: list[Member]
+    members: Annotated[list[Member], Field(max_length=MAX_MEMBERS)]
+    total: Annotated[int, Field(ge=0, description="How many there are; `members` may hold fewer.")]
     examples = (
         {
             "type": "presence",
             "topic": "room/1",
             "members": [{"user": "alice", "worker": "chat-1", "since": 1763700000000}],
+            "total": 1,
             "ref": 7,
         },
     )
@@ -91,6 +94,7 @@ class Authenticated(Answer):
     """The fresh token is good; the connection may stay."""
 
     type: Literal["authenticated"]
+    topic: Annotated[None, Field(description="Always null: a token is no topic's.")] = None
     expires_at: ExpiresAt
     examples = ({"type": "authenticated", "expires_at": 1763703600.0, "ref": 8},)
 

@@ -73,25 +73,24 @@ class DeliveredByConnId(Delivery):
 
 
 class PresenceChange(WireModel):
-    id: Annotated[Position | None, Field(description="Its position; absent from a broker without a log.")] = None
+    id: Position
     topic: Topic
-    user: User
-    worker: Worker
+    user: Annotated[str, Field(description="By the server's word.")]
     at: Milliseconds
 
 
 class Joined(PresenceChange):
-    """Somebody came into a topic."""
+    """A user came into a topic, on whatever worker. Only where the policy shows presence."""
 
     type: Literal["joined"]
-    examples = ({"type": "joined", "topic": "room/1", "user": "bob", "worker": "chat-2", "at": 1763700000000},)
+    examples = ({"id": "1763700000000-4", "type": "joined", "topic": "room/1", "user": "bob", "at": 1763700000000},)
 
 
 class Left(PresenceChange):
-    """Somebody left a topic, or their worker died."""
+    """A user left a topic: some seconds after the last subscription ended, or when its worker died."""
 
     type: Literal["left"]
-    examples = ({"type": "left", "topic": "room/1", "user": "bob", "worker": "chat-2", "at": 1763700060000},)
+    examples = ({"id": "1763700060000-0", "type": "left", "topic": "room/1", "user": "bob", "at": 1763700060000},)
 
 
 class ConnIdSet(WireModel):

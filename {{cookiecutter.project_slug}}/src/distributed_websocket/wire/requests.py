@@ -6,13 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..requests import MAX_HISTORY
+from ..requests import HISTORY, MAX_HISTORY
 from .fields import ConnId, ConnIds, Nothing, Pattern, Position, Ref, Token, Topic, WireModel
 
 
 class Request(WireModel):
     model_config = ConfigDict(extra="ignore")
     ref: Ref = None
+
+
+class Unaddressed(Request):
+    """A request that names no connections."""
+
+    conn_id: Nothing = None
 
 
 class Since(BaseModel):
@@ -22,7 +28,7 @@ class Since(BaseModel):
     epoch: Annotated[str, Field(description="The life of the log, as `subscribed` named it.")]
 
 
-class Subscribe(Request):
+class Subscribe(Unaddressed):
     """Deliver the messages of a topic or pattern from now on, or from where the client was."""
 
     type: Literal["subscribe"]
@@ -35,7 +41,7 @@ class Subscribe(Request):
     )
 
 
-class Unsubscribe(Request):
+class Unsubscribe(Unaddressed):
     """Deliver no more messages of a topic or pattern, as it was subscribed to."""
 
     type: Literal["unsubscribe"]
@@ -50,24 +56,22 @@ class Publication(Request):
     data: Annotated[Any, Field(description="What is said: any JSON. Other fields travel too.")] = None
 
 
-class Send(Publication):
+class Send(Unaddressed, Publication):
     """Publish to everyone who subscribed to the topic. The `ack` comes once the message is stored."""
 
     type: Literal["send"]
     topic: Topic
-    conn_id: Nothing = None
     examples = (
         {"type": "send", "topic": "room/1", "data": {"text": "Hello"}, "ref": "m1"},
         {"type": "send", "topic": "room/1", "data": "typing"},
     )
 
 
-class Broadcast(Publication):
+class Broadcast(Unaddressed, Publication):
     """Publish to every connection of every worker. Off unless the policy allows it."""
 
     type: Literal["broadcast"]
     topic: Nothing = None
-    conn_id: Nothing = None
     examples = ({"type": "broadcast", "data": "Maintenance at noon", "ref": "m2"},)
 
 
@@ -83,12 +87,14 @@ class SendByConnId(Publication):
     )
 
 
-class HistoryRequest(Request):
+class HistoryRequest(Unaddressed):
     """The newest messages of a topic, or those before a position: how to page back."""
 
     type: Literal["history"]
     topic: Topic
-    limit: Annotated[int, Field(ge=1, le=MAX_HISTORY, description="At most so many messages.")] = 50
+    limit: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_HISTORY)] | None, Field(description="At most so many messages.")
+    ] = HISTORY
     before: Annotated[Position | None, Field(description="The `id` of the oldest message that the client has.")] = None
     examples = (
         {"type": "history", "topic": "room/1", "limit": 50, "ref": 5},
@@ -96,7 +102,7 @@ class HistoryRequest(Request):
     )
 
 
-class PresenceRequest(Request):
+class PresenceRequest(Unaddressed):
     """Who is in a topic now, on all workers."""
 
     type: Literal["presence"]
@@ -104,7 +110,7 @@ class PresenceRequest(Request):
     examples = ({"type": "presence", "topic": "room/1", "ref": 7},)
 
 
-class Authenticate(Request):
+class Authenticate(Unaddressed):
     """A fresh token of the same user, before the grace period of the old one ends."""
 
     type: Literal["authenticate"]

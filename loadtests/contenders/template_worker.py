@@ -1,0 +1,31 @@
+"""This template's worker: the library as its README shows it."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from distributed_websocket import Limits, WebSocketManager
+from fastapi import FastAPI, WebSocket
+
+# Ten publishers stand for hundreds of people: what one connection may send is no question here.
+manager = WebSocketManager("chat", broker_url=os.environ["REDIS_URL"], limits=Limits(messages_per_second=None))
+numbers = itertools.count()
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await manager.startup()
+    yield
+    await manager.shutdown()
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.websocket("/ws")
+async def endpoint(websocket: WebSocket) -> None:
+    connection = await manager.new_connection(websocket, str(next(numbers)))
+    async for message in connection.iter_json():
+        await manager.receive(connection, message)
+    manager.remove_connection(connection)

@@ -1,0 +1,91 @@
+"""A project that the template has written, as the tests look at it; and the ways to have one written."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = Path(__file__).parents[1]
+
+# In a test, no answer comes from the settings of the person who runs it.
+COMMAND = (sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--default-config")
+
+
+@dataclass(frozen=True)
+class BakedProject:
+    path: Path
+    output: str
+    """What cookiecutter and the hooks printed."""
+
+    def text(self, name: str) -> str:
+        # not `read_text`, which would hide a carriage return
+        return (self.path / name).read_bytes().decode("utf-8")
+
+    def toml(self, name: str = "pyproject.toml") -> dict[str, Any]:
+        return tomllib.loads(self.text(name))
+
+    def files(self) -> Iterator[str]:
+        for file in sorted(self.path.rglob("*")):
+            if file.is_file():
+                yield file.relative_to(self.path).as_posix()
+
+    def contents(self) -> dict[str, bytes]:
+        """Everything but the secrets, which differ each time."""
+        return {name: (self.path / name).read_bytes() for name in self.files() if name != ".env"}
+
+    def make(self, *arguments: str, venv: Path, timeout_seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", "--no-print-directory", f"VENV={os.path.relpath(venv, self.path)}", *arguments],
+            cwd=self.path,
+            env=without_make(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+        )
+
+
+def without_make() -> dict[str, str]:
+    """The environment without what a `make` around the tests says to the `make` inside."""
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+
+
+def cookiecutter(into: Path, *arguments: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line, with `typed` on its standard input."""
+    return subprocess.run(
+        [*COMMAND, "--output-dir", str(into), *arguments],
+        input=typed,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+
+
+def project_in(into: Path, run: subprocess.CompletedProcess[str]) -> BakedProject:
+    assert run.returncode == 0, run.stdout + run.stderr
+    (path,) = into.iterdir()
+    return BakedProject(path, run.stdout)
+
+
+def bake(into: Path, **answers: str | int) -> BakedProject:
+    """A project from answers given as NAME=value, defaults for the others."""
+    return project_in(into, cookiecutter(into, "--no-input", *(f"{name}={text}" for name, text in answers.items())))
+
+
+def bake_typed(into: Path, answers: Sequence[str]) -> BakedProject:
+    """A project from answers typed one a line; an empty one takes the default."""
+    return project_in(into, cookiecutter(into, typed="".join(f"{answer}\n" for answer in answers)))
+
+
+def sentence_of_refusal(into: Path, **answers: str | int) -> str:
+    """What the hook says about answers that it must refuse, having left nothing on disk."""
+    run = cookiecutter(into, "--no-input", *(f"{name}={text}" for name, text in answers.items()))
+    assert run.returncode == 1
+    assert [*into.iterdir()] == []
+    refusals = re.findall(r'^[a-z_]+: ".*$', run.stderr, re.MULTILINE)
+    assert len(refusals) == 1, run.stderr
+    return str(refusals[0])

@@ -1,0 +1,18 @@
+"""Projects that several tests look at."""
+
+from pathlib import Path
+
+import pytest
+from baked_project import TEMPLATE, BakedProject, bake
+
+
+@pytest.fixture(scope="session")
+def default_project(tmp_path_factory: pytest.TempPathFactory) -> BakedProject:
+    """What all the defaults give. Tests only read it."""
+    return bake(tmp_path_factory.mktemp("default"))
+
+
+@pytest.fixture(scope="session")
+def project_venv() -> Path:
+    """The environment that all generated projects under test share; their own `make install` fills it."""
+    return TEMPLATE / "build" / "test" / "venv"

@@ -1,0 +1,1 @@
+"""The chat service: `gateway` lets people in, `chat` carries their messages, `web` is the page."""

@@ -1,0 +1,81 @@
+"""The gateway's app: authenticates WebSockets and passes them to the workers, and puts the other routes together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+
+from distributed_websocket import WebSocketOAuth2PasswordBearer, WebSocketProxy
+from distributed_websocket.auth import Authenticator, Identity, TokenVerifier
+from distributed_websocket.origin import OriginPolicy
+
+from ..settings import GatewaySettings
+from .accounts import account_routes
+from .page import page_routes
+from .passwords import Passwords
+from .protection import BodyLimit, SecurityHeaders
+from .users import UserStore
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    users = UserStore(settings.redis_url)
+    passwords = Passwords(settings.password_threads, settings.max_waiting_passwords)
+    origins = OriginPolicy(settings.allowed_origins)
+    bearer = WebSocketOAuth2PasswordBearer("/api/token")
+    authenticate = Authenticator(bearer, TokenVerifier(settings.token_secrets), origins)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await users.close()
+        passwords.close()
+
+    # No /docs: that page needs scripts of other sites, which the security headers forbid.
+    app = FastAPI(title="Chat", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SecurityHeaders)
+    app.include_router(account_routes(settings, users, passwords, origins))
+    app.include_router(page_routes())
+
+    @app.websocket("/ws")
+    async def websocket_proxy(websocket: WebSocket, identity: Annotated[Identity, Depends(authenticate)]) -> None:
+        await WebSocketProxy(
+            websocket,
+            settings.workers_url,
+            headers={"Authorization": f"Bearer {identity.token}"},
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            max_message_bytes=settings.max_delivery_bytes,
+        )()
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    async def readyz(response: Response) -> dict[str, str | bool | None]:
+        """200 once Redis has answered. A Redis lost later stops logins, not those who hold a token: still ready."""
+        reason = None if await users.reached() else "the user store has not answered yet"
+        if reason is not None:
+            response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return {"ready": reason is None, "reason": reason}
+
+    @app.exception_handler(RedisError)
+    async def user_store_failed(request: Request, error: RedisError) -> JSONResponse:
+        return JSONResponse(
+            {"detail": "accounts are not available, try again"},
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            {"Retry-After": "1"},
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
+        """FastAPI's own answer quotes the input, and with it passwords."""
+        faults = [{"loc": fault["loc"], "msg": fault["msg"]} for fault in error.errors()]
+        return JSONResponse({"detail": faults}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    return app

@@ -1,0 +1,66 @@
+"""What every HTTP answer of the gateway says to browsers, and how long a request may be."""
+
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 16 * 1024
+
+# Scripts, styles and connections of this site alone, nothing inline; 'self' includes ws and wss (CSP 3 §6.7.2.8).
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+
+
+class SecurityHeaders:
+    """Adds `SECURITY_HEADERS` where the app has not set them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def protected_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, protected_send if scope["type"] == "http" else send)
+
+
+class BodyLimit:
+    """Answers 413 to a request that announces more than `MAX_BODY_BYTES`, and 411 to one that does not announce it.
+
+    The server holds requests to what they announce (RFC 9112 §6.3).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            announced = headers.get("content-length", "0")
+            if "transfer-encoding" in headers:
+                return await _refused(HTTPStatus.LENGTH_REQUIRED)(scope, receive, send)
+            if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
+                return await _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)(scope, receive, send)
+        await self._app(scope, receive, send)
+
+
+def _refused(status: HTTPStatus) -> PlainTextResponse:
+    # What the client still sends is not read.
+    return PlainTextResponse(f"a body of at most {MAX_BODY_BYTES} bytes\n", status, {"Connection": "close"})

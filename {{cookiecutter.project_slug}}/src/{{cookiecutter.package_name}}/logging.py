@@ -1,0 +1,78 @@
+"""Where log lines go, what they look like, and what never gets into them: tokens, query strings, message bodies."""
+
+import logging
+import re
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import Processor
+
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_HEALTH_CHECKS = frozenset(("/healthz", "/readyz"))
+
+
+def configure(log_format: Literal["text", "json"], log_level: str) -> None:
+    """Send the lines of structlog, uvicorn and all libraries to stderr, in one format."""
+    stamped: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *stamped,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(without_query_string)
+    handler.addFilter(no_health_check)
+    handler.setFormatter(
+        _Formatter(
+            foreign_pre_chain=[*stamped, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(log_level.upper())
+    for name in ("uvicorn", "uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # At the level DEBUG these write down every header and frame.
+    for name in ("uvicorn.error", "websockets"):
+        logging.getLogger(name).setLevel(max(root.level, logging.INFO))
+
+
+def _rendering(log_format: Literal["text", "json"]) -> list[Processor]:
+    if log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # structlog's own choice, where rich is installed, shows local variables, and tokens with them.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Takes out of the finished line whatever looks like a token, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _JWT.sub("[token]", super().format(record))
+
+
+def without_query_string(record: logging.LogRecord) -> bool:
+    """uvicorn logs the whole path of each request and handshake, and people put tokens into query strings."""
+    if record.name.startswith("uvicorn") and isinstance(record.args, tuple):
+        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+    return True
+
+
+def no_health_check(record: logging.LogRecord) -> bool:
+    """The balancer asks every second: that is no news."""
+    return not (record.name == "uvicorn.access" and isinstance(record.args, tuple) and record.args[2] in _HEALTH_CHECKS)

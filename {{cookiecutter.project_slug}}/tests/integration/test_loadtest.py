@@ -1,0 +1,219 @@
+"""The whole load test, as a process, against a service that is right or wrong in a known way (`fake_chat.py`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.fake_chat import HIT_EVERY, SECRET, Fault
+from tests.processes import free_port
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_SECONDS = 60
+
+
+@dataclass
+class Run:
+    code: int
+    output: str
+    report: dict[str, Any]
+
+    @property
+    def reasons(self) -> str:
+        return "\n".join(self.report["verdict"]["reasons"])
+
+
+@dataclass
+class LoadTest:
+    """Load tests of the fake service: of a right one, or of one with a fault."""
+
+    environment: dict[str, str]
+    url: str
+    report: Path
+
+    def start(self, fault: Fault = Fault.NONE, **settings: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "loadtests"],
+            cwd=ROOT,
+            env=self.environment | {"LOADTEST_URL": f"{self.url}/{fault}/ws"} | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, fault: Fault = Fault.NONE, **settings: str) -> Run:
+        process = self.start(fault, **settings)
+        try:
+            output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            process.kill()
+        return Run(process.returncode, output, self.read())
+
+    def read(self) -> dict[str, Any]:
+        return dict(json.loads(self.report.read_text("utf-8"))) if self.report.exists() else {}
+
+
+def environment() -> dict[str, str]:
+    """This process's, without settings of the service and of load tests."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("CHAT_", "LOADTEST_"))}
+    return outside | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where the fake service answers."""
+    number = free_port()
+    log = tmp_path_factory.mktemp("fake") / "fake_chat.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "tests/fake_chat.py", str(number)]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output)
+    try:
+        wait_until(lambda: any(one.laddr.port == number for one in listeners(process.pid)), log)
+        yield number
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def loadtest(port: int, tmp_path: Path) -> LoadTest:
+    report = tmp_path / "report.json"
+    settings = {
+        "CHAT_WORKERS": "3",
+        "CHAT_TOKEN_SECRET": SECRET,
+        "LOADTEST_USERS": "18",
+        "LOADTEST_ROOMS": "3",
+        "LOADTEST_RATE": "90",
+        "LOADTEST_DURATION_SECONDS": "1",
+        "LOADTEST_P99_MS": "10000",
+        "LOADTEST_REPORT": str(report),
+    }
+    return LoadTest(environment() | settings, f"ws://127.0.0.1:{port}", report)
+
+
+def listeners(pid: int) -> list[Any]:
+    return [one for one in psutil.Process(pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+
+
+def wait_until(condition: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text("utf-8")
+        time.sleep(0.05)
+
+
+def test_a_service_that_does_as_it_should_passes(loadtest: LoadTest) -> None:
+    run = loadtest.run()
+    assert run.code == 0, run.output
+    assert "PASSED: 540 of 540 deliveries (ratio 1), 0 duplicates, 0 out of order" in run.output
+    report = run.report
+    assert report["totals"]["ratio"] == 1
+    assert (report["totals"]["sent"], report["totals"]["acknowledged"]) == (90, 90)
+    assert len(report["matrix"]) == 9
+    assert all(cell["expected"] == cell["delivered"] > 0 for cell in report["matrix"])
+    assert report["connections"]["by_worker"] == {"chat-1": 6, "chat-2": 6, "chat-3": 6}
+    assert report["connections"]["rooms_missing"] == {}, "as many rooms as workers, and still each on all of them"
+    assert report["connections"]["sticky_ratio"] == 1
+    assert sum(second["delivered"] for second in report["timeline"]) == 540
+    assert report["same_worker"]["count"] + report["other_worker"]["count"] == 540
+
+
+def test_what_a_service_drops_repeats_and_reorders_is_found_and_told_apart(loadtest: LoadTest) -> None:
+    run = loadtest.run(Fault.UNRELIABLE)
+    assert run.code == 1, run.output
+    wrong = Counter[tuple[str, str]]()
+    for cell in run.report["matrix"]:
+        for what in ("missing", "duplicates", "out_of_order"):
+            wrong[cell["receiver"], what] += cell[what]
+    assert +wrong == {
+        ("chat-1", "missing"): 180 // HIT_EVERY,
+        ("chat-2", "duplicates"): 180 // HIT_EVERY,
+        ("chat-3", "out_of_order"): wrong["chat-3", "out_of_order"],
+    }
+    for reason in ("→ chat-1: ", "delivered more than once", "after a later message"):
+        assert reason in run.reasons
+        assert reason in run.output
+
+
+def test_a_connection_that_is_hung_up_and_not_recovered_fails_the_run(loadtest: LoadTest) -> None:
+    run = loadtest.run(Fault.HANG_UP)
+    assert run.code == 1, run.output
+    assert "connections lost: 1, namely 1011 at chat-2 (1)" in run.reasons
+    assert "`recovered: false`" in run.reasons
+    assert run.report["totals"]["missing"] == 0, "the client knows of its hole"
+
+
+def test_workers_that_share_nothing_fail_between_every_two_of_them(loadtest: LoadTest) -> None:
+    run = loadtest.run(Fault.SPLIT)
+    assert run.code == 1, run.output
+    for cell in run.report["matrix"]:
+        same = cell["origin"] == cell["receiver"]
+        assert cell["delivered"] == (cell["expected"] if same else 0)
+        assert len(cell["missing_examples"]) == (0 if same else min(20, cell["missing"]))
+        if not same:
+            assert (
+                f"{cell['origin']} → {cell['receiver']}: {cell['missing']} of {cell['missing']} missing" in run.output
+            )
+    assert "the workers do not share a log" in run.reasons
+
+
+def test_a_slow_service_without_stickiness_fails_though_nothing_is_missing(loadtest: LoadTest) -> None:
+    run = loadtest.run(Fault.LATE, LOADTEST_P99_MS="400")
+    assert run.code == 1, run.output
+    assert run.report["totals"]["missing"] == 0
+    assert "p99 to another worker is 5" in run.reasons
+    assert "of 4 users that came back with the cookie reached their worker again" in run.reasons
+
+
+def test_a_generator_with_too_much_to_do_makes_the_run_invalid(loadtest: LoadTest) -> None:
+    run = loadtest.run(LOADTEST_RATE="9000", LOADTEST_P99_MS="10")
+    assert run.code == 3, run.output
+    assert "INVALID" in run.output
+    assert "the load generator" in run.reasons
+
+
+def test_interrupting_says_what_was_measured_so_far_and_leaves_nothing_behind(loadtest: LoadTest) -> None:
+    process = loadtest.start(LOADTEST_DURATION_SECONDS="600")
+    assert process.stdout is not None
+    while "delivered" not in (line := process.stdout.readline()):
+        assert line, "it ended by itself"
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130, output
+    assert "INTERRUPTED: " in output
+    totals = loadtest.read()["totals"]
+    assert totals["delivered"] == totals["expected"] > 0
+    assert not any(one.is_running() for one in family)
+
+
+def test_a_wrong_secret_is_found_before_anything_is_sent(loadtest: LoadTest) -> None:
+    run = loadtest.run(CHAT_TOKEN_SECRET="another secret that has as many characters as it needs")
+    assert run.code == 1, run.output
+    assert "is CHAT_TOKEN_SECRET the one that the stack was started with?" in run.output
+    assert run.report["totals"]["sent"] == 0
+
+
+def test_where_nothing_answers_it_says_how_to_start_the_stack(loadtest: LoadTest) -> None:
+    run = loadtest.run(LOADTEST_URL=f"ws://127.0.0.1:{free_port()}/ws")
+    assert run.code == 2
+    assert "`make up` starts the stack" in run.output
+    assert run.report == {}
+
+
+def test_bad_settings_end_it_with_a_line_each(loadtest: LoadTest) -> None:
+    run = loadtest.run(LOADTEST_USERS="1", LOADTEST_RATE="fast")
+    assert run.code == 2
+    assert [line.split(" is ")[0] for line in run.output.splitlines()] == ["LOADTEST_USERS", "LOADTEST_RATE"]
