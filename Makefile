@@ -1,7 +1,7 @@
 # fdws-template: `make help` lists what can be done here.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo new up down ps logs loadtest test lint clean requirements install rendered
+.PHONY: help demo new up down ps logs loadtest compare test lint clean requirements install rendered
 
 PYTHON := .venv/bin/python
 PROJECT := build/distributed-chat
@@ -37,6 +37,10 @@ logs: $(PROJECT) ## Follow the stack's logs, until Ctrl-C (NAME=chat-1 for one p
 loadtest: $(PROJECT) ## Load the running stack and judge it (USERS=200 ROOMS=20 DURATION=30)
 	@$(project) loadtest
 
+compare: install ## Measure worker and gateway against their peers (CONTENDERS= WORKLOADS= ROUNDS= QUICK=1)
+	@exec $(PYTHON) -m loadtests.compare $(if $(CONTENDERS),--contenders "$(CONTENDERS)") \
+	    $(if $(WORKLOADS),--workloads "$(WORKLOADS)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
+
 test: lint ## Check the template, then a freshly generated project
 	@$(PYTHON) -m pytest
 	@rm -rf build/test/distributed-chat
@@ -50,7 +54,7 @@ lint: install ## Check style, format and types of the template
 
 clean: down ## Stop the stack and remove build/ and the caches
 	@rm -rf build .mypy_cache .pytest_cache .ruff_cache
-	@find hooks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find hooks tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 requirements: ## Pin requirements/dev.in again (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \

@@ -12,9 +12,24 @@ import sys
 from pathlib import Path
 
 TEMPLATE = Path(__file__).parent
+COOKIECUTTER = (sys.executable, "-m", "cookiecutter")
 
 # Written at run time, or with secrets that a data folder was made with.
 KEPT = (".env", "var", "loadtests/reports")
+
+
+# What tools and runs leave in a template that somebody works on. The hook would remove it from the project again, but
+# a copy of it for each rendering can take minutes.
+LEFT_BEHIND = ("__pycache__", ".*_cache", ".hypothesis", ".coverage", ".env", "var", "reports")
+
+
+def copy_template(into: Path) -> Path:
+    """Copy what cookiecutter needs of the template, as a clone has it. Returns the copy's folder."""
+    copy = into / "template"
+    for folder in ("hooks", "{{cookiecutter.project_slug}}"):
+        shutil.copytree(TEMPLATE / folder, copy / folder, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
+    shutil.copy(TEMPLATE / "cookiecutter.json", copy)
+    return copy
 
 
 def files_of(project: Path) -> dict[str, bytes]:
@@ -61,13 +76,14 @@ def render(into: Path) -> Path:
     """Return the project's folder."""
     workshop = into / ".rendering"
     shutil.rmtree(workshop, ignore_errors=True)
-    workshop.mkdir(parents=True)
+    output = workshop / "output"
+    output.mkdir(parents=True)
     subprocess.run(
-        [sys.executable, "-m", "cookiecutter", TEMPLATE, "--no-input", "--default-config", "--output-dir", workshop],
+        [*COOKIECUTTER, copy_template(workshop), "--no-input", "--default-config", "--output-dir", output],
         check=True,
         stdout=subprocess.DEVNULL,  # the last words of the hook speak of a folder that is about to move
     )
-    (fresh,) = workshop.iterdir()
+    (fresh,) = output.iterdir()
     project, last_digest, files = into / fresh.name, into / ".rendered", files_of(fresh)
     if not is_unchanged(project, files, last_digest):
         last_digest.unlink(missing_ok=True)

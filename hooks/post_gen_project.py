@@ -16,13 +16,16 @@ ANSWERS: dict[str, str] = json.loads({{cookiecutter | tojson | tojson}})  # type
 
 OWNER_ONLY = 0o600
 
-# What tools leave behind in a template that somebody works on; a clone has none of it.
-LEFTOVERS = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".coverage")
+# What tools and runs leave behind in a template that somebody works on; a clone has none of it.
+LEFTOVERS = (
+    *("**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache", "**/.hypothesis", "**/.coverage"),
+    *("var", "loadtests/reports"),
+)
 
 
 def remove_leftovers(project: Path) -> None:
-    for name in LEFTOVERS:
-        for leftover in [*project.rglob(name)]:
+    for pattern in LEFTOVERS:
+        for leftover in [*project.glob(pattern)]:
             if leftover.is_dir():
                 shutil.rmtree(leftover)
             else:
@@ -30,12 +33,7 @@ def remove_leftovers(project: Path) -> None:
 
 
 def write_secrets(example: Path, target: Path) -> None:
-    """Copy `example` to `target`, readable by its owner only, with a random value for every name that has none.
-
-    An existing `target` stays: its secrets may be in use.
-    """
-    if target.exists():
-        return
+    """Copy `example` to `target`, readable by its owner only, with a random value for every name that has none."""
     lines = (
         f"{line}{secrets.token_hex(32)}" if line.endswith("=") else line
         for line in example.read_text(encoding="utf-8").splitlines()
@@ -45,8 +43,9 @@ def write_secrets(example: Path, target: Path) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-remove_leftovers(Path.cwd())
-write_secrets(Path(".env.example"), Path(".env"))
+if not Path(".env").exists():  # else cookiecutter wrote over a project, whose secrets and data are in use
+    remove_leftovers(Path.cwd())
+    write_secrets(Path(".env.example"), Path(".env"))
 if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")  # an emoji in the name must not fail on a plain ASCII terminal
 print(f"""

@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from .contender import Contender, load
+from .contender import Contender, Conversation, load
 from .load_client import MAX_CLIENT_CPU, Answer, ClientFailed, Load, LoadClient
 from .search import Verdict, highest_rate
 from .stack import Cores, Server, Stack, StartFailed
 from .workloads import Kind, Workload
 
 SPARE_FILES: Final = 200
+
+LEAST_MESSAGES: Final = 5
+"""Published in one step."""
+
+FIRST_CLIENT_SECONDS: Final = 10.0
 
 MAX_CORE_SHARE: Final = 0.97
 """With what is beside the client, its core must not be full either."""
@@ -39,7 +44,9 @@ class Effort:
     """At most so many connections."""
 
 
-FULL = Effort(warm_seconds=1, step_seconds=4, confirm_seconds=10, idle_seconds=10, tolerance=0.07, storm=3000, big=9000)
+FULL = Effort(
+    warm_seconds=0.7, step_seconds=3, confirm_seconds=10, idle_seconds=10, tolerance=0.07, storm=3000, big=9000
+)
 QUICK = Effort(
     warm_seconds=0.3, step_seconds=1, confirm_seconds=1.5, idle_seconds=2, tolerance=0.3, storm=500, big=1500
 )
@@ -99,6 +106,7 @@ class Session:
                 beside += [server] if server else []
                 server = stack.start(self._contender, self._cores.server, server)
             assert server is not None
+            wait_for_first_client(self._binary, self._cores.client, server.port, first.conversation)
             watch = [pid for one in (server, *beside) for pid in one.pids]
             with LoadClient(
                 self._binary, self._cores.client, server.port, load, first.conversation, joined=joined, watch=watch
@@ -157,6 +165,7 @@ class Bench:
                 if not current:
                     current.append(open_things.enter_context(session.opened(load)))
                     ready(current[0])
+                seconds = max(seconds, LEAST_MESSAGES / rate)
                 answer = current[0].client.step(rate, warm=self._effort.warm_seconds, seconds=seconds)
                 verdict = self._judge(measurement, workload.p99_limit_ms, answer, current[0])
                 measurement.figures = figures_of(answer, current[0])
@@ -230,6 +239,19 @@ class Bench:
             f"{verdict}{fault and f' ({fault})'}"
         )
         return verdict
+
+
+def wait_for_first_client(binary: Path, core: int, port: int, conversation: Conversation) -> None:
+    """Some servers listen before they are ready (nchan: before it has Redis), most do more for the first client."""
+    deadline = time.monotonic() + FIRST_CLIENT_SECONDS
+    while True:
+        with LoadClient(binary, core, port, Load(connections=1, rooms=1, publishers=0), conversation) as client:
+            opened = client.open(patience_seconds=FIRST_CLIENT_SECONDS)
+        if opened["ready"]:
+            return
+        if time.monotonic() > deadline:
+            raise StartFailed(f"no connection could be opened: {opened['first_loss'] or 'no answer'}")
+        time.sleep(0.1)
 
 
 def must(answer: Answer, what: str) -> Answer:

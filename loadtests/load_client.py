@@ -60,6 +60,16 @@ class Answer:
         return int(self["expected"] - self["delivered"])
 
     @property
+    def receivers(self) -> float:
+        """Of one message, on average."""
+        return float(self["expected"] / self["sent"]) if self["sent"] else 0.0
+
+    @property
+    def planned(self) -> float:
+        """Deliveries in the measured time, if none was late."""
+        return float(self["rate"] * self["seconds"] * self.receivers)
+
+    @property
     def deliveries_per_second(self) -> float:
         return float(self["delivered_measured"] / self["seconds"]) if self["seconds"] else 0.0
 
@@ -67,11 +77,13 @@ class Answer:
         """Why the rate did not hold; empty when it did."""
         if self["lost_connections"]:
             return f"{self['lost_connections']} connections lost ({self['first_loss']})"
-        for name in ("duplicates", "disordered"):
+        for name in ("duplicates", "disordered", "misdelivered"):
             if self[name]:
                 return f"{self[name]} deliveries {name}"
         if self["gave_up"]:
             return "fell behind for good"
+        if self["delivered_measured"] < 0.95 * self.planned - 2 * self.receivers:
+            return f"{self.deliveries_per_second:,.0f} of {self.planned / self['seconds']:,.0f} deliveries/s"
         if self.missing:
             return f"{self.missing} of {self['expected']} deliveries missing"
         if self["p99_ms"] > p99_limit_ms:
@@ -115,6 +127,10 @@ class LoadClient:
         lines += [f"connections {load.connections}", f"rooms {load.rooms}", f"publishers {load.publishers}"]
         lines += [f"body {load.body_bytes}", *(f"watch {pid}" for pid in watch)]
         self._say("\n".join(lines))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self

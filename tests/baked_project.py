@@ -1,19 +1,29 @@
 """A project that the template has written, as the tests look at it; and the ways to have one written."""
 
+import atexit
 import os
 import re
+import shutil
 import subprocess
-import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-TEMPLATE = Path(__file__).parents[1]
+from render import COOKIECUTTER, TEMPLATE, copy_template
 
-# In a test, no answer comes from the settings of the person who runs it.
-COMMAND = (sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--default-config")
+__all__ = ["TEMPLATE", "BakedProject", "bake", "bake_typed", "cookiecutter", "sentence_of_refusal"]
+
+
+@cache
+def template() -> Path:
+    """A clean copy of the template; it goes when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="template-"))
+    atexit.register(shutil.rmtree, folder)
+    return copy_template(folder)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,8 @@ def without_make() -> dict[str, str]:
 def cookiecutter(into: Path, *arguments: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line, with `typed` on its standard input."""
     return subprocess.run(
-        [*COMMAND, "--output-dir", str(into), *arguments],
+        # no answer comes from the settings of the person who runs the tests
+        [*COOKIECUTTER, template(), "--default-config", "--output-dir", into, *arguments],
         input=typed,
         capture_output=True,
         encoding="utf-8",

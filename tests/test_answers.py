@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from baked_project import BakedProject, bake, bake_typed
+from baked_project import BakedProject, bake, bake_typed, cookiecutter
 
 ODD_TEXTS = {
     "quotes": """She said "it's `chat`" and '''that''' and \"\"\"this\"\"\".""",
@@ -78,3 +78,14 @@ def test_the_number_of_workers_arrives_as_a_number(workers: int, tmp_path: Path)
 def test_the_python_version_is_chosen_by_number(typed: str, version: str, tmp_path: Path) -> None:
     project = bake_typed(tmp_path, ["", "", "", "", "", typed, ""])
     assert project.toml()["project"]["requires-python"] == f">={version}"
+
+
+def test_writing_over_a_project_keeps_its_secrets_and_its_data(tmp_path: Path) -> None:
+    project = bake(tmp_path)
+    secrets = project.text(".env")
+    (project.path / "var").mkdir()
+    (project.path / "var" / "data").write_text("data")
+    run = cookiecutter(tmp_path, "--no-input", "--overwrite-if-exists", "workers=7")
+    assert run.returncode == 0, run.stderr
+    assert project.toml()["tool"]["deployment"]["workers"] == 7
+    assert (project.text(".env"), project.text("var/data")) == (secrets, "data")

@@ -25,7 +25,4 @@ app = FastAPI(lifespan=lifespan)
 
 @app.websocket("/ws")
 async def endpoint(websocket: WebSocket) -> None:
-    connection = await manager.new_connection(websocket, str(next(numbers)))
-    async for message in connection.iter_json():
-        await manager.receive(connection, message)
-    manager.remove_connection(connection)
+    await manager.serve(await manager.new_connection(websocket, str(next(numbers))))

@@ -1,1 +1,4 @@
-"""How the service is run: `local/` without containers, the files of Traefik and Redis for both ways."""
+"""How the service is run: `python -m deploy up`, in containers where an engine answers, else as plain processes.
+
+`local/` and `containers/` are the two ways; what lies beside them is common to both.
+"""

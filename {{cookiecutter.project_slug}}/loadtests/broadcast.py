@@ -162,13 +162,20 @@ class BroadcastUser(WebSocketUser):
             with suppress(WebSocketClosed):  # its reader finds out too
                 self.socket.send(orjson.dumps(request))
 
-    def come_back(self) -> bool:
-        """Drop the connection and return with the cookie. Returns whether the same worker answered."""
+    def come_back(self, *, resume: bool) -> bool:
+        """Drop the connection and return with the cookie. Returns whether the same worker answered.
+
+        With `resume` also to the room, from where it left. Without, the ledger goes on holding what the dropped
+        connection lacks: a resumed one would be given it from the log, and the loss would not show.
+        """
         worker = self.worker
         self.disconnect()
-        self._end_subscription()
+        if resume:
+            self._end_subscription()
         if not self._connected():
             return False
+        if not resume:
+            return self.worker == worker
         self.read()
         self.subscribe()
         return self.subscribed.wait(timeout=10) and self.worker == worker

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 import gevent
@@ -90,8 +91,7 @@ class LoadTest:
             runner.start(settings.users, spawn_rate=CONNECTS_PER_SECOND)
             if self._join():
                 self._send()
-                self._settle()
-                self._return()
+                self._return(resume=self._settle())
             final = audit(scenario.ledger)
         finally:
             scenario.stopped.set()
@@ -144,8 +144,8 @@ class LoadTest:
         """Messages that should have been sent by the end of the timeline."""
         return self.settings.message_count - len(self.scenario.ledger.position_of) - self.scenario.skipped
 
-    def _settle(self) -> None:
-        """Wait for what is still on its way: until the ledger is complete, or nothing more comes."""
+    def _settle(self) -> bool:
+        """Wait for what is still on its way: until the ledger is complete, which is returned, or nothing more comes."""
         ledger = self.scenario.ledger
         deadline = time.monotonic() + SETTLE_SECONDS
         known, changed_at, complete = (-1, -1), time.monotonic(), False
@@ -157,8 +157,9 @@ class LoadTest:
             self._progress(f"waiting for what is on its way: {now[1]:,} delivered")
             gevent.sleep(0.1)
         self._tick(self.scenario.begin_ns / 1e9)
+        return complete
 
-    def _return(self) -> None:
+    def _return(self, *, resume: bool) -> None:
         """A share of the users drops its connection and comes back with the cookie."""
         if self.interrupted.is_set():
             return
@@ -166,7 +167,7 @@ class LoadTest:
         returning = members[:: round(1 / RETURN_SHARE)]
         self._progress(f"{len(returning):,} users come back with the cookie")
         connections = self.scenario.connections
-        for same_worker in Pool(20).imap_unordered(BroadcastUser.come_back, returning):
+        for same_worker in Pool(20).imap_unordered(partial(BroadcastUser.come_back, resume=resume), returning):
             connections.returned += 1
             connections.returned_to_same += same_worker
 

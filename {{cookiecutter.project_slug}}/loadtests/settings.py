@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         description="messages per second, of all users together, from 0.1 to 100000",
     )
     p99_ms: float = Field(
-        default=250,
+        default=500,
         ge=1,
         le=60_000,
         validation_alias="LOADTEST_P99_MS",

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from fastapi import FastAPI, WebSocket
 from jsonschema import Draft7Validator
+
+from distributed_websocket.asyncapi import asyncapi_document
 
 
 class Schemas:
@@ -21,13 +24,10 @@ class Schemas:
         return set(self._validators)
 
     def of_channel(self, purpose: str) -> list[str]:
-        """The messages of the channels whose names end so: `requests`, `answers` or `events`."""
-        return [
-            name
-            for key, channel in self._document["channels"].items()
-            if key.endswith(purpose)
-            for name in channel["messages"]
-        ]
+        """The messages of the channels (one for each route) whose names end so: `requests`, `answers` or `events`."""
+        channels = self._document["channels"].items()
+        named = (name for key, channel in channels if key.endswith(purpose) for name in channel["messages"])
+        return list(dict.fromkeys(named))
 
     def matching(self, purpose: str, payload: object) -> list[str]:
         """The messages among them that `payload` is. The specification wants exactly one."""
@@ -35,3 +35,13 @@ class Schemas:
 
     def faults(self, name: str, payload: object) -> list[str]:
         return [error.message for error in self._validators[name].iter_errors(payload)]
+
+
+def schemas_of_the_protocol() -> Schemas:
+    """Those of a service with one route, without its start."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None: ...
+
+    return Schemas(asyncapi_document(app.routes, title="Chat", version="1", servers={"local": "ws://127.0.0.1"}))

@@ -14,7 +14,8 @@ class FaultyBroker(InMemoryBroker):
         """Names of the methods that raise `failure`."""
         self.failure: Exception = RuntimeError("not set")
         self.hanging: set[str] = set()
-        """Names of the methods that never answer."""
+        """Names of the methods that do not answer before `heal`."""
+        self._healed = asyncio.Event()
         self.appends: list[list[Record]] = []
         self.reads = 0
         self.extents = 0
@@ -31,10 +32,12 @@ class FaultyBroker(InMemoryBroker):
         self.hanging.clear()
         self.deaf = False
         self.fails_after_storing = False
+        self._healed.set()
+        self._healed = asyncio.Event()
 
     async def _fault(self, method: str) -> None:
         if method in self.hanging:
-            await asyncio.Event().wait()
+            await self._healed.wait()
         if method in self.failing:
             raise self.failure
 

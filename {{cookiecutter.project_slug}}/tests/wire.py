@@ -19,7 +19,7 @@ Fields = dict[str, Any]
 class Wire:
     """What the server sends is in `events`; what the client says is put with `say`. `stall` and `vanish` make it bad."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw: "RawWire | None" = None) -> None:
         self.events: list[Event] = []
         self.failure: BaseException | None = None
         self._taking = asyncio.Event()
@@ -27,6 +27,8 @@ class Wire:
         self._incoming: asyncio.Queue[Event] = asyncio.Queue()
         self._incoming.put_nowait({"type": "websocket.connect"})
         self.scope: dict[str, Any] = {"type": "websocket", "path": "/", "headers": [], "query_string": b""}
+        if raw is not None:
+            self.scope["extensions"] = {RAW_EXTENSION: raw}
         self.websocket = WebSocket(self.scope, self._incoming.get, self._send)
 
     async def _send(self, event: Event) -> None:

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-from deploy.local.errors import ProgramMissing
+from deploy.errors import ProgramMissing
 
 # WAITAOF came with Redis 7.2; Valkey's first release, 7.2.4, has it too.
 LEAST_REDIS = (7, 2)

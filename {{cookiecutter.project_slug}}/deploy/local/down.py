@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 
+from deploy.errors import StackError, SupervisorGone
 from deploy.local import ports, records
-from deploy.local.errors import StackError, SupervisorGone
 from deploy.local.layout import Process, Role
-from deploy.local.lock import exclusive
 from deploy.local.records import StackRecord
 from deploy.local.supervision import Supervisor
+from deploy.lock import exclusive
 
 # Gateways first: they send the clients away and with that empty the workers. Redis last: what the workers still have
 # to say must be written down.
@@ -59,7 +59,8 @@ def stop_everything(root: Path, say: Say) -> None:
 
 def stop_by_supervisor(root: Path, supervisor: Supervisor, processes: Iterable[Process]) -> None:
     """Together, and returns when they have ended. Raises `SupervisorGone`."""
-    waiting = {process.name: process for process in processes}
+    known = supervisor.states()
+    waiting = {process.name: process for process in processes if process.name in known}
     for name in waiting:
         _wait_until_launched(root, supervisor, name)
         supervisor.stop(name)

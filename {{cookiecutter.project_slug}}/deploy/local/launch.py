@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.local.notes import read_json, run_dir, write_pid
+from deploy.notes import read_json, run_dir, write_pid
 
 # supervisor's own delay (startsecs) would treat an exit because of bad settings as one more reason to try again.
 LEAST_SECONDS_BETWEEN_STARTS = 2.0

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 from deploy.local import binaries
-from deploy.local.balancer import static_path
-from deploy.local.layout import HOST, Layout, Process, Role
-from deploy.local.notes import write_json, write_private
+from deploy.local.layout import Layout, Process, Role
 from deploy.local.records import SUPERVISORD
+from deploy.notes import read_json, write_json, write_private
+from deploy.probe import HOST
+from deploy.redis_configuration import redis_configuration
 
 
 def write_launches(layout: Layout) -> None:
@@ -22,8 +23,8 @@ def write_launches(layout: Layout) -> None:
     redis, traefik = binaries.find_redis(), binaries.find_traefik()
     configuration = _write_redis_configuration(layout)
     _write(layout, layout.redis.name, [str(redis), str(configuration)], {})
-    _write(layout, layout.traefik.name, [str(traefik), f"--configfile={static_path(layout)}"], {})
-    for process in (*layout.gateways, *layout.chat_workers):
+    _write(layout, layout.traefik.name, [str(traefik), f"--configfile={layout.balancer.static_path}"], {})
+    for process in (*layout.gateway_processes, *layout.chat_workers):
         write_service_launch(layout, process)
     supervisord = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration"]
     _write(layout, SUPERVISORD, [*supervisord, str(layout.run_dir / "supervisord.conf")], {})
@@ -37,6 +38,13 @@ def write_service_launch(layout: Layout, process: Process) -> None:
         [sys.executable, "-m", f"{layout.package}.{process.role}"],
         _service_environment(layout, process),
     )
+
+
+def write_launch_like(layout: Layout, process: Process, sibling: Process) -> None:
+    """For one more worker of a running stack: with the environment that its sibling was started with."""
+    launch = read_json(layout.run_dir / f"{sibling.name}.json")
+    own = {"CHAT_BIND_PORT": str(process.port), "CHAT_WORKER_NAME": process.name}
+    _write(layout, process.name, launch["command"], launch["environment"] | own)
 
 
 def _service_environment(layout: Layout, process: Process) -> dict[str, str]:
@@ -65,12 +73,12 @@ def _service_environment(layout: Layout, process: Process) -> dict[str, str]:
 
 
 def _write_redis_configuration(layout: Layout) -> Path:
-    """The settings that containers share, and below them what is this machine's own."""
+    """The default user keeps all rights here, for whoever looks into Redis by hand; the service does not use it."""
     path = layout.run_dir / "redis.conf"
-    shared = (layout.root / "deploy" / "redis" / "redis.conf").read_text("utf-8")
-    # Redis reads the escapes of JSON within ASCII. The folder is relative to the project, where all processes start.
-    own = ["", f"bind {HOST}", f"port {layout.redis_port}", "dir var/redis"]
-    write_private(path, "\n".join([shared, *own, f"requirepass {json.dumps(layout.redis_password)}", ""]))
+    # The folder is relative to the project, where all processes start. Redis reads the escapes of JSON within ASCII.
+    own = [f"bind {HOST}", f"port {layout.redis_port}", "dir var/redis"]
+    own.append(f"requirepass {json.dumps(layout.redis_password)}")
+    write_private(path, redis_configuration(layout.redis_password, own))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,8 +42,8 @@ class FollowedLog:
             return False
         if self._file is None:
             return True
-        here = self._file.fileno()
-        return there.st_ino != Path(f"/dev/fd/{here}").stat().st_ino or there.st_size < self._file.tell()
+        here = os.fstat(self._file.fileno())
+        return there.st_ino != here.st_ino or there.st_size < self._file.tell()
 
 
 def follow(paths: Sequence[Path], say: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from deploy.local.layout import HOST
+from deploy.probe import HOST
 
 
 @dataclass(frozen=True)

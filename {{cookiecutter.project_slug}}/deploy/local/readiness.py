@@ -12,12 +12,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from deploy.local import balancer
-from deploy.local.errors import ProcessFailed
-from deploy.local.layout import HOST, Layout, Process, Role
-from deploy.local.probe import get
+from deploy.balancer import UP
+from deploy.errors import ProcessFailed
+from deploy.local.layout import Layout, Process, Role
 from deploy.local.supervision import Supervisor
+from deploy.probe import HOST, get
 
+START_SECONDS = 60
+# Many interpreters that start at once share few cores.
+START_SECONDS_PER_WORKER = 2
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 
@@ -57,12 +60,21 @@ def _redis_reason(layout: Layout) -> str | None:
 
 def balanced_reason(layout: Layout) -> str | None:
     """A real request through each entry point; None when both are answered."""
-    for port, path, behind in ((layout.web_port, "/", "a gateway"), (layout.workers_port, "/readyz", "a worker")):
-        answer = get(port, path, timeout_seconds=3.0)
+    ways = (
+        (layout.scheme, layout.web_port, "/", "a gateway"),
+        ("http", layout.workers_port, "/readyz", "a worker"),
+    )
+    for scheme, port, path, behind in ways:
+        answer = get(port, path, timeout_seconds=3.0, scheme=scheme)
         if answer is None or answer.status != 200:
             status = answer.status if answer else "nothing"
-            return f"a request through it to {behind}, http://{HOST}:{port}{path}, was answered with {status}"
+            return f"a request through it to {behind}, {scheme}://{HOST}:{port}{path}, was answered with {status}"
     return None
+
+
+def start_seconds(layout: Layout) -> float:
+    """How long processes may take until they are ready."""
+    return START_SECONDS + START_SECONDS_PER_WORKER * layout.workers
 
 
 class ReadinessWait:
@@ -76,14 +88,12 @@ class ReadinessWait:
         self._pids: dict[str, int] = {}
 
     def until_ready(self, processes: Iterable[Process]) -> None:
-        """By their own word and, behind Traefik, by Traefik's. Raises `ProcessFailed`."""
+        """By their own word. Raises `ProcessFailed`."""
         waiting = {process.name: process for process in processes}
         while waiting:
             self._raise_if_one_ended(waiting)
-            behind_traefik = any(process.role in (Role.CHAT, Role.GATEWAY) for process in waiting.values())
-            health = balancer.server_health(self._layout) if behind_traefik else {}
             for process in list(waiting.values()):
-                reason = unready_reason(self._layout, process) or _balancer_reason(process, health)
+                reason = unready_reason(self._layout, process)
                 if reason is None:
                     self._say(f"  {process.name} is ready ({self._elapsed():.1f} s)")
                     del waiting[process.name]
@@ -92,7 +102,8 @@ class ReadinessWait:
             time.sleep(POLL_SECONDS if waiting else 0)
 
     def until_balanced(self) -> None:
-        while reason := balanced_reason(self._layout):
+        """All gateways and workers are up in Traefik's view, and requests reach them. Raises `ProcessFailed`."""
+        while reason := _balancer_reason(self._layout) or balanced_reason(self._layout):
             if self._elapsed() > self._seconds:
                 raise self._failure(self._layout.traefik.name, f"does not balance: {reason}")
             time.sleep(POLL_SECONDS)
@@ -123,10 +134,10 @@ class ReadinessWait:
         return ProcessFailed(name, reason, log, lines)
 
 
-def _balancer_reason(process: Process, health: Mapping[str, str]) -> str | None:
-    if process.role in (Role.REDIS, Role.TRAEFIK) or health.get(process.url) == balancer.UP:
-        return None
-    return f"for Traefik it is {health.get(process.url, 'not known')}"
+def _balancer_reason(layout: Layout) -> str | None:
+    health = layout.balancer.health()
+    views = {process.name: health.get(process.url, "unknown") for process in layout.processes if process.is_balanced}
+    return ", ".join(f"{name} is {view}" for name, view in views.items() if view != UP) or None
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 from deploy.local.layout import Layout
-from deploy.local.notes import read_json, run_dir, write_json
+from deploy.notes import read_json, run_dir, write_json
+from deploy.tls import Tls
 
 SUPERVISORD = "supervisord"
 # Between the start of a process and its own note of it the clock may have been set; a pid is not reused that fast.
@@ -35,7 +36,11 @@ def write_stack(layout: Layout, socket: Path) -> None:
 def read_stack(root: Path) -> StackRecord | None:
     """None where no stack was started, or it was stopped."""
     content = read_json(run_dir(root) / "stack.json")
-    return StackRecord(Layout(root=root, **content["layout"]), Path(content["socket"])) if content else None
+    if not content:
+        return None
+    facts = content["layout"]
+    tls = facts.pop("tls")
+    return StackRecord(Layout(root=root, tls=Tls(**tls) if tls else None, **facts), Path(content["socket"]))
 
 
 def live_process(root: Path, name: str) -> psutil.Process | None:
@@ -60,6 +65,11 @@ def live_processes(root: Path) -> dict[str, psutil.Process]:
     """Every recorded process that lives, supervisord too."""
     names = sorted(path.stem for path in run_dir(root).glob("*.pid"))
     return {name: process for name in names if (process := live_process(root, name))}
+
+
+def forget_process(root: Path, name: str) -> None:
+    for suffix in ("pid", "json"):
+        (run_dir(root) / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def forget(root: Path) -> None:

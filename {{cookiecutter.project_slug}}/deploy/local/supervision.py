@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.local.errors import StackError, SupervisorGone
+from deploy.errors import StackError, SupervisorGone
 from deploy.local.layout import Layout, Role
 from deploy.local.records import SUPERVISORD
 
@@ -82,6 +82,17 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             if not fault.faultString.startswith("NOT_RUNNING"):
                 raise
+
+    def follow_configuration(self) -> None:
+        """Take in the programs that the written configuration has and this does not, drop those that it lost.
+
+        What is dropped must have stopped before.
+        """
+        ((added, _, removed),) = self._call("supervisor.reloadConfig")
+        for name in removed:
+            self._call("supervisor.removeProcessGroup", name)
+        for name in added:
+            self._call("supervisor.addProcessGroup", name)
 
     def shutdown(self) -> None:
         self._call("supervisor.shutdown")

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deploy.local import balancer, down, ports, records, supervision
-from deploy.local.errors import PortsTaken, SupervisorGone, WrongState
+from deploy.errors import PortsTaken, SupervisorGone, WrongState
+from deploy.interrupts import undisturbed
+from deploy.local import down, ports, records, supervision
+from deploy.local.fleet import LocalFleet
 from deploy.local.launches import write_launches
-from deploy.local.layout import HOST, LAST_OFFSET, Layout, Process
-from deploy.local.lock import exclusive
-from deploy.local.readiness import ReadinessWait
+from deploy.local.layout import LAST_OFFSET, Layout, Process, Role
+from deploy.local.readiness import ReadinessWait, start_seconds
+from deploy.local.records import StackRecord
 from deploy.local.supervision import Supervisor
+from deploy.lock import exclusive
+from deploy.probe import HOST
+from deploy.rolling import restart_one
 
-START_SECONDS = 60
-# Many interpreters that start at once share few cores.
-START_SECONDS_PER_WORKER = 2
 SUPERVISORD_SECONDS = 10
 
 Say = Callable[[str], None]
 
 
-def up(layout: Layout, say: Say) -> None:
-    """Raises `StackError`; what this call started is stopped then, as on Ctrl-C."""
+def up(layout: Layout, say: Say, *, workers_given: bool) -> None:
+    """Raises `StackError`; what this call started is stopped then, as on Ctrl-C.
+
+    `workers_given` is whether somebody asked for the number of workers now, and did not leave it to the settings.
+    """
     layout.make_folders()
     with exclusive(layout.root):
         record = records.read_stack(layout.root)
         if record and (supervisor := Supervisor(record.socket)).answers():
-            _raise_if_different(layout, record.layout)
-            _start_missing(record.layout, supervisor, say)
+            _raise_if_different(layout, record.layout, workers_given)
+            _start_missing(record, supervisor, say)
+            layout = record.layout
         else:
             if record:
                 say("supervisord is gone; stopping what it left behind.")
@@ -41,28 +46,43 @@ def up(layout: Layout, say: Say) -> None:
 
 def restart(root: Path, name: str, say: Say) -> None:
     """Stops one process, which drains, starts it again and waits until it is ready. Raises `StackError`."""
-    record = records.read_stack(root)
-    if not record or not (supervisor := Supervisor(record.socket)).answers():
-        raise WrongState("Nothing runs here. `make up` starts the stack.")
-    by_name = {process.name: process for process in record.layout.processes}
-    if name not in by_name:
-        raise WrongState(f"There is no process {name!r}, only: {' '.join(by_name)}")
     with exclusive(root):
-        say(f"Stopping {name}")
-        down.stop_by_supervisor(root, supervisor, [by_name[name]])
-        say(f"Starting {name}")
-        _start(record.layout, supervisor, [by_name[name]], say)
+        record = running(root)
+        layout, supervisor = record.layout, Supervisor(record.socket)
+        by_name = {process.name: process for process in layout.processes}
+        if name not in by_name:
+            raise WrongState(f"There is no process {name!r}, only: {' '.join(by_name)}")
+        if by_name[name].role is Role.CHAT:
+            restart_one(LocalFleet(record), name, say)
+        else:
+            say(f"Stopping {name}")
+            down.stop_by_supervisor(root, supervisor, [by_name[name]])
+            say(f"Starting {name}")
+            _start(layout, supervisor, [by_name[name]], say)
+        _wait(layout, supervisor, say).until_balanced()
 
 
-def _raise_if_different(asked: Layout, running: Layout) -> None:
-    if (asked.base_port, asked.workers) != (running.base_port, running.workers):
+def running(root: Path) -> StackRecord:
+    """Raises `WrongState` where nothing runs."""
+    record = records.read_stack(root)
+    if not record or not Supervisor(record.socket).answers():
+        raise WrongState("Nothing runs here. `make up` starts the stack.")
+    return record
+
+
+def _raise_if_different(asked: Layout, running: Layout, workers_given: bool) -> None:
+    if asked.base_port != running.base_port or (workers_given and asked.workers != running.workers):
         raise WrongState(
             f"The stack runs already, on port {running.base_port} with {running.workers} chat workers; asked for was "
-            f"port {asked.base_port} with {asked.workers}. `make down` first, or ask for what runs."
+            f"port {asked.base_port} with {asked.workers}. `make scale WORKERS={asked.workers}` changes the number of "
+            "workers, `make down` makes way for another port."
         )
 
 
-def _start_missing(layout: Layout, supervisor: Supervisor, say: Say) -> None:
+def _start_missing(record: StackRecord, supervisor: Supervisor, say: Say) -> None:
+    layout = record.layout
+    supervision.write_configuration(layout, record.socket)
+    supervisor.follow_configuration()
     states = supervisor.states()
     missing = [process for process in layout.processes if not states[process.name].runs]
     if not missing:
@@ -74,11 +94,13 @@ def _start_missing(layout: Layout, supervisor: Supervisor, say: Say) -> None:
     except BaseException:
         if missing:
             say("Stopping what was started.")
-            with _undisturbed():
+            with undisturbed():
                 down.stop_by_supervisor(layout.root, supervisor, missing)
         raise
     wait = _wait(layout, supervisor, lambda _: None)
     wait.until_ready(layout.processes)
+    # A command that was interrupted may have left a worker out.
+    _write_dynamic(layout)
     wait.until_balanced()
 
 
@@ -89,8 +111,8 @@ def _start_all(layout: Layout, say: Say) -> None:
         raise PortsTaken(taken, ports.next_free_base(layout.base_port, LAST_OFFSET))
     supervision.make_socket_folder(socket)
     supervision.write_configuration(layout, socket)
-    balancer.write_static(layout)
-    balancer.write_dynamic(layout, layout.gateways, layout.chat_workers)
+    layout.balancer.write_static()
+    _write_dynamic(layout)
     records.write_stack(layout, socket)
     say(f"Starting {len(layout.processes)} processes; {layout.workers} chat workers, ports from {layout.base_port}.")
     try:
@@ -101,7 +123,7 @@ def _start_all(layout: Layout, say: Say) -> None:
         wait.until_balanced()
     except BaseException:
         say("Stopping what was started.")
-        with _undisturbed():
+        with undisturbed():
             down.stop_everything(layout.root, lambda _: None)
         raise
 
@@ -133,24 +155,18 @@ def _start(layout: Layout, supervisor: Supervisor, processes: Sequence[Process],
 
 
 def _wait(layout: Layout, supervisor: Supervisor, say: Say) -> ReadinessWait:
-    return ReadinessWait(layout, supervisor, say, START_SECONDS + START_SECONDS_PER_WORKER * layout.workers)
+    return ReadinessWait(layout, supervisor, say, start_seconds(layout))
 
 
-class _undisturbed:
-    """A second Ctrl-C must not leave half of it running."""
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+def _write_dynamic(layout: Layout) -> None:
+    gateways, workers = layout.gateway_processes, layout.chat_workers
+    layout.balancer.write_dynamic([process.url for process in gateways], [process.url for process in workers])
 
 
 def _tell_where(layout: Layout, say: Say) -> None:
     say(f"""
 Ready.
-  chat      http://{HOST}:{layout.web_port}/   (WebSocket: ws://{HOST}:{layout.web_port}/ws)
+  chat      {layout.scheme}://{HOST}:{layout.web_port}/   (WebSocket: {layout.ws_url})
   balancer  http://{HOST}:{layout.traefik_port}/dashboard/   (metrics: http://{HOST}:{layout.traefik_port}/metrics)
   logs      {layout.log_dir}   (make logs)
   state     make ps

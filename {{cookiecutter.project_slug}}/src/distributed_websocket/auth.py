@@ -39,7 +39,7 @@ _REQUIRED_CLAIMS = ("exp", "iat", "iss", "aud", "sub")
 class InvalidToken(WebSocketException):
     """A token that proves nothing; the text says why and never holds the token."""
 
-    default_code = ErrorCode.INVALID_TOKEN
+    code = ErrorCode.INVALID_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,8 @@ class TokenVerifier:
             raise InvalidToken("the token is from another issuer") from None
         except jwt.MissingRequiredClaimError as error:
             raise InvalidToken(f"the token has no claim {error.claim!r}") from None
-        # RecursionError: a header of nested brackets. The cause is left out: its text may quote the token.
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        # The cause is left out: its text may quote the token.
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise InvalidToken("the token is not valid") from None
         if not user:
             raise InvalidToken("the token names no user")

@@ -21,6 +21,7 @@ from .codes import CloseCode
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .tunnel import Tunnel
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,15 @@ class Receiver(Protocol):
 
 class RawSocket(Protocol):
     """What a server must offer for pre-framed writes (`server.RawWebSocketProtocol` does)."""
+
+    transport: asyncio.Transport
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is still there."""
+
+    def splice(self, tunnel: Tunnel, answer: bytes) -> None:
+        """Send a worker's answer to the client's handshake, and every byte from now on into the tunnel."""
 
     def hand_over(self, receiver: Receiver) -> None:
         """Give every message to `receiver` from now on; the ASGI application may return and the connection stays."""

@@ -22,7 +22,9 @@ from websockets.typing import Subprotocol
 
 from .auth import BEARER_SUBPROTOCOL_PREFIX, offered_subprotocols
 from .codes import CloseCode
+from .delivery import RawSocket, raw_socket
 from .forwarding import request_headers, response_headers
+from .tunnel import Tunnel, open_tunnel
 
 CLOSE_SECONDS = 5.0  # how long the upstream may take to answer a close frame
 LINGER_SECONDS = 0.5  # how long it may keep the TCP connection after its own close frame
@@ -83,6 +85,55 @@ class WebSocketProxy:
         client = self._client
         if client.client_state is WebSocketState.CONNECTING:
             await client.receive()  # "websocket.connect"
+        raw = raw_socket(client)
+        if raw is not None and client.application_state is WebSocketState.CONNECTING:
+            await self._splice(raw)
+        else:
+            await self._relay()
+
+    async def _splice(self, raw: RawSocket) -> None:
+        """The fast way: after the handshake the two sides are one tunnel."""
+        tunnel: Tunnel | None = None
+        joined = False
+        try:
+            async with asyncio.timeout(self._connect_timeout_seconds):
+                key = self._client.headers["sec-websocket-key"]
+                tunnel = await open_tunnel(self._server_endpoint, key, self._handshake_headers())
+                response = await tunnel.answer()
+            if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+                raise InvalidStatus(response)
+            joined = raw.is_open
+            if joined:
+                tunnel.join(raw)
+        except (OSError, InvalidHandshake, InvalidURI) as error:
+            with contextlib.suppress(WebSocketDisconnect, WebSocketDisconnected):  # the client went away meanwhile
+                await _refuse(self._client, error)
+        finally:
+            if tunnel is not None and not joined:
+                tunnel.transport.abort()
+
+    def _handshake_headers(self) -> list[tuple[str, str]]:
+        headers = request_headers(self._client, self._headers)
+        subprotocols = self._subprotocols()
+        if subprotocols:
+            headers.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+        extensions = self._client.headers.getlist("sec-websocket-extensions")
+        if extensions:
+            headers.append(("Sec-WebSocket-Extensions", ", ".join(extensions)))
+        return headers
+
+    def _subprotocols(self) -> list[Subprotocol]:
+        """What the client offers, without its token where the caller speaks for it."""
+        names_caller = any(name.lower() == "authorization" for name in self._headers)
+        return [
+            Subprotocol(offered)
+            for offered in offered_subprotocols(self._client)
+            if not (names_caller and offered.startswith(BEARER_SUBPROTOCOL_PREFIX))
+        ]
+
+    async def _relay(self) -> None:
+        """The way that every server can go: message by message."""
+        client = self._client
         # Listening already while the upstream connects: a client that goes away must not be connected for.
         first = asyncio.ensure_future(client.receive())
         connecting = asyncio.ensure_future(self._connect())
@@ -107,17 +158,11 @@ class WebSocketProxy:
                 connecting.result().transport.abort()
 
     async def _connect(self) -> ClientConnection:
-        names_caller = any(name.lower() == "authorization" for name in self._headers)
-        subprotocols = [
-            Subprotocol(offered)
-            for offered in offered_subprotocols(self._client)
-            if not (names_caller and offered.startswith(BEARER_SUBPROTOCOL_PREFIX))
-        ]
         return await _Connect(
             self._server_endpoint,
             additional_headers=request_headers(self._client, self._headers),
             user_agent_header=None,
-            subprotocols=subprotocols or None,
+            subprotocols=self._subprotocols() or None,
             compression=None,
             proxy=None,  # else HTTP_PROXY and its like decide where our own workers are
             open_timeout=self._connect_timeout_seconds,
@@ -221,7 +266,7 @@ async def _pump_down(upstream: ClientConnection, client: WebSocket) -> Connectio
 
 def _close_for_client(closed: ConnectionClosed) -> tuple[int, str]:
     received, sent = closed.rcvd, closed.sent
-    if received is not None and closed.rcvd_then_sent:
+    if received is not None:
         return (CloseCode.NORMAL, "") if received.code == _NO_STATUS_RECEIVED else (received.code, received.reason)
     if sent is not None and sent.code != CloseCode.INTERNAL_ERROR:
         return CloseCode.INTERNAL_ERROR, "the server behind sent what cannot be passed on"

@@ -29,6 +29,9 @@ MAX_HISTORY: Final = 200
 PAGE: Final = 1_000
 """Entries of the log read at once for somebody who resumes."""
 
+CATCH_UP_SECONDS: Final = 2.0
+"""How long a client waits that has seen more than this worker."""
+
 PIECE_BYTES: Final = 256 * 1024
 """What is sent at once to somebody who resumes, before it is waited for that most of it was taken."""
 
@@ -229,11 +232,12 @@ class Requests:
     async def _catch_up(self, reader: ShardReader, position: str) -> None:
         """Wait until this worker's reader is where another worker's was: what it hears until then the client has."""
         wanted = parse_position(position)
-        for _ in range(200):
-            if parse_position(reader.position) >= wanted:
-                return
-            await asyncio.sleep(0.01)
-        raise BrokerError(f"this worker is behind position {position}; try again")
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                while parse_position(reader.position) < wanted:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise BrokerError(f"this worker is behind position {position}; try again") from None
 
     def _answer_subscribed(
         self, connection: Connection, message: Message, readers: Sequence[ShardReader], recovered: bool | None
@@ -251,7 +255,9 @@ class Requests:
         )
 
     def _answer(self, connection: Connection, message: Message, kind: str, **more: Any) -> None:
-        answer = {"type": kind, "topic": message.topic, **more}
+        answer = {"type": kind, **more}
+        if message.topic is not None:
+            answer["topic"] = message.topic
         if message.ref is not None:
             answer["ref"] = message.ref
         connection.write_json(answer)

@@ -2,9 +2,9 @@
 
     uvicorn --ws distributed_websocket.server:RawWebSocketProtocol ...
 
-Pre-framed writes, and messages without a task for each connection. The only file that touches uvicorn's insides;
-`tests/unit/test_server.py` fails when a new uvicorn changes them. Without it everything works the ASGI way, with the
-same results and more work for each message.
+Pre-framed writes, messages without a task for each connection, and tunnels. The only file that touches uvicorn's
+insides; `tests/unit/test_server.py` fails when a new uvicorn changes them. Without it everything works the ASGI way,
+with the same results and more work for each message.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from websockets.http11 import Request
 
 from .codes import CloseCode
 from .delivery import RAW_EXTENSION, Receiver
+from .tunnel import Tunnel
 
 ABORT_SECONDS: Final = 5.0
 """How long a connection that is ended may take to accept what is unsent and the close frame."""
@@ -30,6 +31,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     """
 
     _receiver: Receiver | None = None
+    _tunnel: Tunnel | None = None
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -42,6 +44,10 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         # A transport that is closing would still take them, and send them behind the close frame.
         if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
             self.transport.write(frames)
+
+    @property
+    def is_open(self) -> bool:
+        return not (self.disconnected or self.transport.is_closing())
 
     @property
     def unsent_bytes(self) -> int:
@@ -75,12 +81,42 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self._abort_if_stalled()
 
     def shutdown(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.leave(CloseCode.DRAIN)
+            return
         super().shutdown()
         self._abort_if_stalled()
 
     def _abort_if_stalled(self) -> None:
         if self.transport.is_closing() and self.unsent_bytes:
             self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
+
+    # Bytes into a tunnel
+
+    def splice(self, tunnel: Tunnel, answer: bytes) -> None:
+        self._tunnel = tunnel
+        self.handshake_complete = True
+        self.close_timer = cast(asyncio.TimerHandle, _HELD_OPEN)
+        self.queue = cast("asyncio.Queue[Any]", _NOBODY)
+        self.transport.write(answer)
+        self.resume_reading()
+        tunnel.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is None:
+            super().data_received(data)
+        else:
+            self._tunnel.from_client(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._tunnel is not None:
+            self._tunnel.client_full()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._tunnel is not None:
+            self._tunnel.client_free()
 
     # Messages to a receiver instead of the application's task
 
@@ -93,7 +129,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             event = self.queue.get_nowait()
             if event["type"] == "websocket.receive":
                 receiver.on_message(event.get("text"))
-            elif event["type"] == "websocket.disconnect":
+            else:
                 self._tell_closed()
         self.queue = cast("asyncio.Queue[Any]", _NOBODY)
         self.resume_reading()
@@ -136,6 +172,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._tunnel is not None:
+            self._tunnel.client_lost()
         self._tell_closed()
 
     def _tell_closed(self) -> None:

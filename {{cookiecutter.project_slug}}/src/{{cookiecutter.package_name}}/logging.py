@@ -6,7 +6,7 @@ import sys
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _HEALTH_CHECKS = frozenset(("/healthz", "/readyz"))
@@ -36,7 +36,7 @@ def configure(log_format: Literal["text", "json"], log_level: str) -> None:
     handler.addFilter(no_health_check)
     handler.setFormatter(
         _Formatter(
-            foreign_pre_chain=[*stamped, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*stamped, structlog.stdlib.ExtraAdder(), _without_colored_copy],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format)],
         )
     )
@@ -57,6 +57,12 @@ def _rendering(log_format: Literal["text", "json"]) -> list[Processor]:
     # structlog's own choice, where rich is installed, shows local variables, and tokens with them.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+def _without_colored_copy(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """uvicorn adds each of its messages once more, in colors."""
+    event.pop("color_message", None)
+    return event
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):

@@ -50,6 +50,7 @@ class ProcessSettings(BaseSettings):
     max_message_bytes: int = Field(64 * 1024, ge=1024, le=16 * 2**20, description="longest message of a client")
     ping_interval_seconds: float = Field(20, ge=1, le=300, description="pause between pings to a client")
     ping_timeout_seconds: float = Field(20, ge=1, le=300, description="time for its answer, then it counts as gone")
+    drain_seconds: float = Field(5, ge=0, le=300, description="time over which a stop spreads its clients' return")
     shutdown_seconds: int = Field(10, ge=1, le=300, description="time for open connections to end at a stop")
 
     @property
@@ -106,7 +107,6 @@ class ChatSettings(ProcessSettings):
     broker_url: str = Field(
         "memory://", repr=False, description="URL of the log: redis, rediss, or memory:// for a worker alone"
     )
-    drain_seconds: float = Field(5, ge=0, le=300, description="time over which a stop spreads its clients' return")
     max_unsent_bytes: int = Field(2**20, ge=2**16, le=2**28, description="unread bytes that close a slow connection")
 
     @field_validator("broker_url")

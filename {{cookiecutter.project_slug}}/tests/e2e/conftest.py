@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.layout import PROJECT_ROOT
+from deploy.settings import PROJECT_ROOT
 from tests.e2e.project_copy import ProjectCopy, copy_project
 
 

@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.local.layout import LAST_OFFSET, PROJECT_ROOT, Layout, read_layout
+from deploy.local.layout import LAST_OFFSET, Layout, read_layout
 from deploy.local.ports import is_free
-from deploy.local.status import Row, rows
+from deploy.local.status import rows
+from deploy.settings import PROJECT_ROOT
+from deploy.status import Row
 
 COMMAND_SECONDS = 100
 
@@ -24,12 +26,13 @@ COMMAND_SECONDS = 100
 class ProjectCopy:
     root: Path
     base_port: int
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
         """Nothing of the service's settings comes from outside."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_")}
-        return outside | {"CHAT_PORT": str(self.base_port), "CHAT_WORKERS": "2"}
+        return outside | {"CHAT_PORT": str(self.base_port), "CHAT_WORKERS": "2", **self.settings}
 
     @property
     def layout(self) -> Layout:
@@ -65,14 +68,14 @@ class ProjectCopy:
         return next(row for row in rows(self.root) if row.name == name)
 
 
-def copy_project(destination: Path) -> ProjectCopy:
+def copy_project(destination: Path, **settings: str) -> ProjectCopy:
     for folder in ("deploy", "src"):
         shutil.copytree(PROJECT_ROOT / folder, destination / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT_ROOT / "pyproject.toml", destination)
     dotenv = destination / ".env"
     dotenv.touch(0o600)
     dotenv.write_text(f"CHAT_REDIS_PASSWORD={secrets.token_hex()}\nCHAT_TOKEN_SECRET={secrets.token_hex()}\n")
-    return ProjectCopy(destination, free_base_port())
+    return ProjectCopy(destination, free_base_port(), settings)
 
 
 def free_base_port() -> int:

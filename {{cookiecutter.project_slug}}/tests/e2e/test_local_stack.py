@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local import balancer, records
-from deploy.local.layout import HOST, Layout
-from deploy.local.probe import get
+from deploy.balancer import DOWN, UP
+from deploy.local import records
+from deploy.local.layout import Layout
 from deploy.local.supervision import MAX_SOCKET_PATH_BYTES, socket_path
+from deploy.probe import HOST, get
 from tests.e2e.project_copy import ProjectCopy, copy_project, wait_until
 
 NAMES = {"redis", "traefik", "gateway-1", "chat-1", "chat-2"}
@@ -52,8 +53,8 @@ def test_down_leaves_no_process_and_no_port(project: ProjectCopy) -> None:
 
 def test_up_returns_when_every_worker_answers_through_the_balancer(stack: ProjectCopy) -> None:
     layout = stack.layout
-    assert balancer.server_health(layout) == {
-        process.url: balancer.UP for process in (*layout.gateways, *layout.chat_workers)
+    assert layout.balancer.health() == {
+        process.url: UP for process in (*layout.gateway_processes, *layout.chat_workers)
     }
     answers = [get(layout.workers_port, "/readyz") for _ in range(4)]
     bodies = {answer.body for answer in answers if answer and answer.status == 200}
@@ -108,7 +109,7 @@ def test_killed_worker_leaves_the_balancer_and_comes_back(stack: ProjectCopy) ->
     try:
         os.kill(before[worker.name], signal.SIGKILL)
         wait_until(
-            lambda: balancer.server_health(stack.layout)[worker.url] == balancer.DOWN,
+            lambda: stack.layout.balancer.health()[worker.url] == DOWN,
             "Traefik takes the worker out",
         )
         answers = [get(stack.layout.workers_port, "/readyz") for _ in range(4)]
@@ -119,7 +120,7 @@ def test_killed_worker_leaves_the_balancer_and_comes_back(stack: ProjectCopy) ->
     finally:
         os.kill(before[records.SUPERVISORD], signal.SIGCONT)
     wait_until(lambda: stack.run("ps").returncode == 0, "everything works again")
-    assert balancer.server_health(stack.layout)[worker.url] == balancer.UP
+    assert stack.layout.balancer.health()[worker.url] == UP
     after = pids(stack)
     assert {name for name in before if before[name] != after[name]} == {worker.name}
     assert stack.row(worker.name).pid == str(after[worker.name])
@@ -137,12 +138,13 @@ def test_restart_replaces_one_process(stack: ProjectCopy) -> None:
 def test_a_changed_list_of_workers_takes_effect_without_a_restart(stack: ProjectCopy) -> None:
     layout = stack.layout
     leaving, staying = layout.chat_workers
-    balancer.write_dynamic(layout, layout.gateways, [staying])
+    gateways = [process.url for process in layout.gateway_processes]
+    layout.balancer.write_dynamic(gateways, [staying.url])
     try:
-        wait_until(lambda: leaving.url not in balancer.server_health(layout), "Traefik forgets the worker")
+        wait_until(lambda: leaving.url not in layout.balancer.health(), "Traefik forgets the worker")
     finally:
-        balancer.write_dynamic(layout, layout.gateways, [leaving, staying])
-    wait_until(lambda: balancer.server_health(layout).get(leaving.url) == balancer.UP, "Traefik has it again")
+        layout.balancer.write_dynamic(gateways, [leaving.url, staying.url])
+    wait_until(lambda: layout.balancer.health().get(leaving.url) == UP, "Traefik has it again")
 
 
 def test_logs_follow_all_processes_until_interrupted(stack: ProjectCopy) -> None:

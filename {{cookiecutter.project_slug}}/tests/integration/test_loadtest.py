@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.fake_chat import HIT_EVERY, SECRET, Fault
-from tests.processes import free_port
+from tests.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 60

@@ -23,6 +23,7 @@ from distributed_websocket.forwarding import request_headers
 from distributed_websocket.proxy import WebSocketProxy
 
 DEADLINE_SECONDS = 10
+MESSAGE = b"z" * 2**16
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -40,8 +41,12 @@ class LoopServer(uvicorn.Server):
 
 @dataclass
 class Gateway:
-    url: str
+    address: tuple[str, int]
     server: uvicorn.Server
+
+    @property
+    def url(self) -> str:
+        return "ws://{}:{}/ws".format(*self.address)
 
     def sockets(self) -> list[asyncio.Protocol]:
         return list(self.server.server_state.connections)
@@ -55,6 +60,7 @@ async def gateway(
     headers: Mapping[str, str] | None = None,
     connect_timeout_seconds: float = 5.0,
     max_message_bytes: int = 2**24,
+    send_buffer_bytes: int | None = None,
 ) -> AsyncIterator[Gateway]:
     app = FastAPI()
 
@@ -81,10 +87,12 @@ async def gateway(
     )
     server = LoopServer(config)
     listener = socket.create_server(("127.0.0.1", 0))
+    if send_buffer_bytes is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started)
     try:
-        yield Gateway(f"ws://127.0.0.1:{listener.getsockname()[1]}/ws", server)
+        yield Gateway(listener.getsockname(), server)
     finally:
         server.should_exit = True
         await asyncio.wait_for(serving, DEADLINE_SECONDS)
@@ -230,30 +238,30 @@ async def test_what_the_upstream_says_before_it_closes_still_arrives() -> None:
     assert client.close_code == 4001
 
 
-async def test_last_words_arrive_although_the_other_side_keeps_talking() -> None:
-    """Found the hard way: a proxy that stops when one direction fails loses what the other still holds."""
+async def test_last_words_reach_a_slow_client_that_keeps_talking() -> None:
+    """A proxy that stops as soon as one direction fails loses what the other still holds."""
+    ended = asyncio.Event()
 
     async def last_words(connection: ServerConnection) -> None:
-        await connection.recv()
-        for number in range(100):
-            await connection.send(str(number))
+        for _ in range(12):
+            await connection.send(MESSAGE)
         await connection.close(4001, "slow")
+        ended.set()
 
-    async with upstream(last_words) as endpoint, gateway(endpoint) as front, connect(front.url, proxy=None) as client:
-
-        async def talk() -> None:
+    async with upstream(last_words) as endpoint, gateway(endpoint, send_buffer_bytes=2**15) as front:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**15)
+        narrow.connect(front.address)
+        async with connect(front.url, sock=narrow, max_queue=1) as client:
+            await asyncio.wait_for(ended.wait(), DEADLINE_SECONDS)
+            for _ in range(20):
+                await client.send("and another thing")
+                await asyncio.sleep(0.01)
+            heard = 0
             with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await client.send("and another thing")
-                    await asyncio.sleep(0)  # `send` lets nobody else run while its buffer has room
-
-        talking = asyncio.create_task(talk())
-        heard = []
-        with contextlib.suppress(ConnectionClosed):
-            async for message in client:
-                heard.append(message)
-        await talking
-    assert heard == [str(number) for number in range(100)]
+                async for _ in client:
+                    heard += 1
+    assert heard == 12
     assert client.close_code == 4001
 
 
@@ -329,6 +337,31 @@ async def test_an_upstream_that_vanishes_tells_the_client_to_come_back() -> None
         assert time.monotonic() - started < 1
 
 
+async def test_an_upstream_that_keeps_its_tcp_connection_after_its_close_does_not_keep_the_client() -> None:
+    stop = asyncio.Event()
+
+    async def half_closed(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()  # so it never sees our answer
+        connection.protocol.send_close(4001, "slow")
+        connection.send_data()
+        await stop.wait()
+
+    async with upstream(half_closed) as endpoint, gateway(endpoint) as front, connect(front.url, proxy=None) as client:
+        started = time.monotonic()
+        assert await closed_by_peer(client) == (4001, "slow")
+        assert time.monotonic() - started < 2
+        stop.set()
+
+
+async def test_a_cancelled_proxy_leaves_no_upstream_connection() -> None:
+    recorder = Recorder()
+    async with upstream(recorder) as endpoint, gateway(endpoint) as front, connect(front.url, proxy=None):
+        await until(lambda: recorder.connections)
+        for task in front.server.server_state.tasks:
+            task.cancel()
+        await until(lambda: recorder.ended)
+
+
 async def test_a_message_of_the_upstream_beyond_the_bound_ends_both_sides_with_a_code_that_is_nobody_elses() -> None:
     ended: list[int | None] = []
 
@@ -391,7 +424,7 @@ async def test_a_refusal_of_the_upstream_reaches_the_client(status: int) -> None
 
     async with upstream(echo, process_request=refuse) as endpoint, gateway(endpoint) as front:
         # A client of websockets would follow the redirect, which is not what is asked here.
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.split(":")[2].split("/")[0]))
+        reader, writer = await asyncio.open_connection(*front.address)
         writer.write(
             b"GET /ws HTTP/1.1\r\nHost: chat.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -535,6 +568,7 @@ async def test_the_upstream_hears_who_calls_from_the_gateway_and_not_from_the_cl
     assert request is not None
     host = front.url.removeprefix("ws://").removesuffix("/ws")
     got = {name.lower(): value for name, value in request.headers.raw_items()}
+    assert len(got) == len(list(request.headers.raw_items()))
     for name in ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version"):
         assert name in got
         del got[name]
@@ -583,7 +617,6 @@ def test_headers_that_are_for_this_hop_alone_stay_here() -> None:
 
 # Backpressure
 
-MESSAGE = b"z" * 2**16
 MESSAGES = 1024  # 64 MiB in all
 # What may wait between the two ends: a few messages in the gateway, the rest in the kernel's socket buffers.
 IN_FLIGHT_BYTES = 24 * 2**20

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local import balancer, binaries, records
-from deploy.local.errors import BadSetting, ProgramMissing
+from deploy.errors import BadSetting, ProgramMissing
+from deploy.local import binaries, records
 from deploy.local.launches import write_service_launch
-from deploy.local.layout import PROJECT_ROOT, Layout, read_layout
+from deploy.local.layout import Layout, read_layout
 
 
 def make_layout(root: Path, dotenv: str = "CHAT_REDIS_PASSWORD=secret\n", **environment: str) -> Layout:
@@ -50,7 +50,7 @@ def test_missing_password_is_refused(tmp_path: Path) -> None:
 
 def test_password_is_quoted_in_the_urls(tmp_path: Path) -> None:
     layout = make_layout(tmp_path, CHAT_REDIS_PASSWORD="p@ss/w:rd")
-    assert layout.redis_url == "redis://:p%40ss%2Fw%3Ard@127.0.0.1:8003/0"
+    assert layout.redis_url == "redis://chat:p%40ss%2Fw%3Ard@127.0.0.1:8003/0"
 
 
 def test_worker_gets_the_callers_broker(tmp_path: Path) -> None:
@@ -67,16 +67,16 @@ def test_worker_gets_the_callers_broker(tmp_path: Path) -> None:
 def test_dynamic_file_lists_exactly_the_given_servers(tmp_path: Path) -> None:
     layout = make_layout(tmp_path)
     layout.make_folders()
-    tmp_path.joinpath("deploy").symlink_to(PROJECT_ROOT / "deploy")
-    balancer.write_dynamic(layout, layout.gateways, layout.chat_workers[1:])
-    text = balancer.dynamic_path(layout).read_text()
+    gateways = [process.url for process in layout.gateway_processes]
+    layout.balancer.write_dynamic(gateways, [process.url for process in layout.chat_workers[1:]])
+    text = layout.balancer.dynamic_path.read_text()
     assert re.findall(r"http://[\d.:]+", text) == [
         "http://127.0.0.1:8011",
         "http://127.0.0.1:8022",
         "http://127.0.0.1:8023",
     ]
     assert "$" not in text
-    assert [path.name for path in balancer.dynamic_path(layout).parent.iterdir()] == ["dynamic.yaml"]
+    assert [path.name for path in layout.balancer.folder.iterdir()] == ["dynamic.yaml"]
 
 
 def test_reused_pid_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

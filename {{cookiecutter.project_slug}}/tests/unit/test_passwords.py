@@ -1,7 +1,6 @@
 """The gateway's passwords: right, slow for everybody alike, and beside the event loop."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,14 +46,11 @@ async def test_an_endless_password_is_not_hashed(passwords: Any, monkeypatch: py
 
 async def test_the_event_loop_runs_on_meanwhile(passwords: Any) -> None:
     hashing = asyncio.create_task(passwords.hash("correct horse"))
-    longest, last = 0.0, time.perf_counter()
+    turns = 0
     while not hashing.done():
-        await asyncio.sleep(0.001)
-        now = time.perf_counter()
-        longest, last = max(longest, now - last), now
-    started = time.perf_counter()
-    passwords._hasher.hash("correct horse")
-    assert longest < max(0.02, (time.perf_counter() - started) / 2)
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 10
 
 
 async def test_more_than_may_wait_are_turned_away(passwords: Any) -> None:

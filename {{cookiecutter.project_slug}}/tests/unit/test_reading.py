@@ -119,6 +119,18 @@ async def test_without_a_probe_a_silent_log_is_left_in_peace(start: Start, broke
     assert len([batch for batch in broker.appends if batch[0].topic == PROBE_TOPIC]) == 1
 
 
+async def test_without_a_probe_a_log_that_was_never_heard_is_not_ready_and_not_given_up(
+    start: Start, broker: FaultyBroker
+) -> None:
+    broker.hanging.add("append")
+    reader = start(probe_seconds=None)
+    await eventually(lambda: broker.reads >= 3)
+    assert (broker.extents, reader.deaf_reason) == (1, "the log was not heard yet")
+    broker.heal()
+    await publish(broker, 1)
+    await eventually(lambda: reader.deaf_reason is None)
+
+
 async def test_with_the_probe_a_deaf_reader_notices_and_heals_with_nothing_lost(
     start: Start, broker: FaultyBroker, heard: Heard
 ) -> None:
@@ -178,8 +190,8 @@ async def test_a_reader_goes_on_where_it_was_after_a_fault(
     if fault == "hangs":
         broker.hanging.add(method)
     else:
-        broker.fail(method, BrokerError("gone") if fault == "fails" else RuntimeError("strange"))
-    broker.fail("read", broker.failure) if fault != "hangs" else None
+        broker.fail("read", BrokerError("gone") if fault == "fails" else RuntimeError("strange"))
+        broker.failing.add(method)
     await publish(broker, 2)
     await eventually(lambda: reader.deaf_reason is not None)
     await publish(broker, 3)
@@ -294,5 +306,4 @@ async def test_a_reader_that_is_stopped_leaves_no_task(start: Start) -> None:
     reader = start()
     await reader.opened()
     await reader.stop()
-    print(asyncio.all_tasks())
-    await eventually(lambda: len(asyncio.all_tasks()) == before,1)
+    await eventually(lambda: len(asyncio.all_tasks()) == before)

@@ -36,10 +36,11 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_lines_of_the_service_and_of_libraries_are_json_objects(capsys: pytest.CaptureFixture[str]) -> None:
     configure("json", "info")
     structlog.get_logger("chat").info("connected", user="alice")
-    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
+    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7, extra={"color_message": "\x1b[36m%d"})
     own, foreign = map(json.loads, lines(capsys))
     assert (own["event"], own["user"], own["level"], own["logger"]) == ("connected", "alice", "info", "chat")
     assert (foreign["event"], foreign["level"]) == ("Started server process [7]", "info")
+    assert "color_message" not in foreign
     assert own["timestamp"].endswith("Z")
 
 

@@ -98,7 +98,9 @@ def test_a_fault_of_the_delivery_fails_the_run_and_is_named(fault: Callable[[Aud
     "field", ["stale", "misrouted", "foreign", "position_conflicts", "shared_positions", "unrecovered"]
 )
 def test_any_other_irregularity_fails_the_run(field: str) -> None:
-    result = verdict(dataclasses.replace(good_audit(), **{field: 1}))
+    audit = good_audit()
+    setattr(audit, field, 1)
+    result = verdict(audit)
     assert result.outcome is Outcome.FAILED
     assert len(result.reasons) == 1
 

@@ -3,25 +3,17 @@
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, WebSocket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distributed_websocket import wire
-from distributed_websocket.asyncapi import asyncapi_document
 from distributed_websocket.asyncapi.messages import ANSWERS, EVENTS, MODELS, REQUESTS, schemas, type_of
 from distributed_websocket.exceptions import WebSocketException
 from distributed_websocket.message import MAX_REF_INTEGER, TYPES, Message
 from distributed_websocket.requests import Requests
-from tests.asyncapi_schemas import Schemas
+from tests.asyncapi_schemas import schemas_of_the_protocol
 
-
-async def _endpoint(websocket: WebSocket) -> None: ...
-
-
-APP = FastAPI()
-APP.add_api_websocket_route("/ws", _endpoint)
-SCHEMAS = Schemas(asyncapi_document(APP.routes, title="Chat", version="1", servers={"local": "ws://127.0.0.1"}))
+SCHEMAS = schemas_of_the_protocol()
 
 
 def test_every_type_that_the_server_takes_has_a_model_and_nothing_else_has() -> None:
@@ -109,3 +101,9 @@ def test_the_schema_takes_every_form_of_a_pattern(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", ["", "a#", "#/a", "a+", "+a/b", "a/#/b", "##", "a\0"])
 def test_the_schema_refuses_what_is_no_pattern(pattern: str) -> None:
     assert SCHEMAS.matching("requests", {"type": "subscribe", "topic": pattern}) == []
+
+
+@pytest.mark.parametrize("kind", ["send", "history", "presence"])
+@pytest.mark.parametrize("topic", ["", "#", "+", "a/#", "a#b", "a+b", "a\0"])
+def test_the_schema_refuses_a_topic_with_a_wildcard(kind: str, topic: str) -> None:
+    assert SCHEMAS.matching("requests", {"type": kind, "topic": topic}) == []

@@ -105,7 +105,9 @@ class InMemoryBroker(LogBroker):
         probes = log.probes
         if log.last == after or not log.entries:
             try:
-                await asyncio.wait_for(log.grown.wait(), wait_seconds)
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the event.
+                async with asyncio.timeout(wait_seconds):
+                    await log.grown.wait()
             except TimeoutError:
                 return []
         return log.behind(after)[:limit] or [Entry("", PROBE_TOPIC, b"{}")] * (log.probes - probes)

@@ -94,7 +94,6 @@ class Authenticated(Answer):
     """The fresh token is good; the connection may stay."""
 
     type: Literal["authenticated"]
-    topic: Annotated[None, Field(description="Always null: a token is no topic's.")] = None
     expires_at: ExpiresAt
     examples = ({"type": "authenticated", "expires_at": 1763703600.0, "ref": 8},)
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from distributed_websocket import WebSocketOAuth2PasswordBearer, WebSocketProxy
+from distributed_websocket.asyncapi import add_asyncapi
 from distributed_websocket.auth import Authenticator, Identity, TokenVerifier
 from distributed_websocket.origin import OriginPolicy
 
@@ -41,6 +42,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.include_router(account_routes(settings, users, passwords, origins))
     app.include_router(page_routes())
+    add_asyncapi(app, bearer=bearer)
 
     @app.websocket("/ws")
     async def websocket_proxy(websocket: WebSocket, identity: Annotated[Identity, Depends(authenticate)]) -> None:

@@ -7,6 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 16 * 1024
+MAX_DISCARDED_BYTES = 2**20
 
 # Scripts, styles and connections of this site alone, nothing inline; 'self' includes ws and wss (CSP 3 §6.7.2.8).
 SECURITY_HEADERS = {
@@ -55,12 +56,19 @@ class BodyLimit:
             headers = Headers(scope=scope)
             announced = headers.get("content-length", "0")
             if "transfer-encoding" in headers:
-                return await _refused(HTTPStatus.LENGTH_REQUIRED)(scope, receive, send)
+                return await _refuse(HTTPStatus.LENGTH_REQUIRED, scope, receive, send)
             if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
-                return await _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)(scope, receive, send)
+                return await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, scope, receive, send)
         await self._app(scope, receive, send)
 
 
-def _refused(status: HTTPStatus) -> PlainTextResponse:
-    # What the client still sends is not read.
-    return PlainTextResponse(f"a body of at most {MAX_BODY_BYTES} bytes\n", status, {"Connection": "close"})
+async def _refuse(status: HTTPStatus, scope: Scope, receive: Receive, send: Send) -> None:
+    # Closing before a body is read resets the connection, and the answer may be lost. Too much is not read.
+    unread = MAX_DISCARDED_BYTES
+    more = True
+    while more and unread > 0:
+        message = await receive()
+        unread -= len(message.get("body", b""))
+        more = message.get("more_body", False)
+    response = PlainTextResponse(f"a body of at most {MAX_BODY_BYTES} bytes\n", status, {"Connection": "close"})
+    await response(scope, receive, send)

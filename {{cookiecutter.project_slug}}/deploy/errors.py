@@ -6,12 +6,14 @@ StackError
  ├── PortsTaken        somebody else listens on a port of the stack
  ├── WrongState        the command does not fit what runs now
  ├── SupervisorGone    supervisord does not answer
- └── ProcessFailed     a process ended, or was not ready in time
+ ├── BalancerDeaf      Traefik does not take over a changed list of servers
+ ├── ProcessFailed     a process ended, or was not ready in time
+ └── RollStopped       a worker did not come back from its restart
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +57,15 @@ class SupervisorGone(StackError):
     pass
 
 
+class BalancerDeaf(StackError):
+    def __init__(self, path: Path, seconds: float, listed: Iterable[str]) -> None:
+        servers = ", ".join(sorted(listed)) or "no server"
+        super().__init__(
+            f"Traefik does not go by {path} after {seconds:.0f} s, but balances over {servers}. Look at its log "
+            "(make logs NAME=traefik), then repeat the command."
+        )
+
+
 class ProcessFailed(StackError):
     """`log_lines` are the last lines that the process wrote since it was started."""
 
@@ -62,3 +73,12 @@ class ProcessFailed(StackError):
         self.name, self.reason = name, reason
         quoted = [f"  | {line}" for line in log_lines] or ["  | (nothing was written)"]
         super().__init__("\n".join([f"{name} {reason}. The end of {log}:", *quoted]))
+
+
+class RollStopped(StackError):
+    def __init__(self, name: str, reason: StackError) -> None:
+        self.name = name
+        super().__init__(
+            f"{reason}\n{name} is stopped, and gets no connections. The others run, and nothing more was done to them. "
+            f"Mend it, then `make restart NAME={name}`, or `make rolling-restart`, which begins with it."
+        )

@@ -11,15 +11,18 @@ session state). Any kind of I/O can drive it, and writes what `to_send` gives af
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
 import orjson
 
-from .client_events import (
+from ..codes import ErrorCode
+from ..message import encode
+from ..positions import parse_position
+from ..topics import is_pattern, matches
+from .events import (
     DIRECT,
     Answered,
     CaughtUp,
@@ -34,16 +37,10 @@ from .client_events import (
     TokenExpired,
     Welcomed,
 )
-from .codes import ErrorCode
-from .message import encode
-from .positions import parse_position
-from .topics import MULTI_LEVEL, SEPARATOR, SINGLE_LEVEL, is_pattern, matches
+from .place import Place, overlap
 
 FOR_NOW: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED, ErrorCode.RATE_LIMITED})
 """Errors after which the same request may succeed later."""
-
-MAX_TOPICS: Final = 10_000
-"""Topics of a pattern without a position whose newest message is remembered."""
 
 RETRY_AT_ONCE: Final = 50
 """Requests that `retry` repeats: fewer than a server takes as one burst."""
@@ -51,44 +48,6 @@ RETRY_AT_ONCE: Final = 50
 ECHO_TOPIC: Final = "$echo"
 """To unsubscribe from what nobody can be subscribed to changes nothing, and is answered in its turn: when everything
 that was asked before has been dealt with."""
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """Where a subscription is in its log."""
-
-    ref: str = ""
-    """Of the newest request to subscribe."""
-    position: str | None = None
-    """Everything up to here was delivered. None where no one log orders it all, and before the first answer."""
-    epoch: str | None = None
-    wanted: bool = True
-    """False while it is paused."""
-    live: bool = False
-    """Whether what comes on this connection is for it."""
-    begun: bool = False
-    """Whether the server ever said `subscribed`: what is missing behind that is a hole."""
-    held: list[Fields] | None = None
-    """Not None while missed and live messages may come mixed."""
-    newest: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)
-    """Where there is no position: that of the newest message of each topic, the one heard last at the end."""
-
-    def take(self, topic: str, position: str) -> bool:
-        """Go on to the position of a message. False if it was passed before: the message is a duplicate."""
-        at = parse_position(position)
-        if self.position is None:
-            known = self.newest.get(topic)
-            if known is not None and at <= known:
-                return False
-            self.newest[topic] = at
-            self.newest.move_to_end(topic)
-            if len(self.newest) > MAX_TOPICS:
-                self.newest.popitem(last=False)
-        elif at <= parse_position(self.position):
-            return False
-        else:
-            self.position = position
-        return True
 
 
 @dataclass(slots=True)
@@ -369,18 +328,3 @@ class ClientSession:
             self._remove(topic)
             self._look_whether_caught_up()
         return [Refused(ref, topic, code, detail)]
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether there can be a topic that both patterns match."""
-    if not (is_pattern(one) or is_pattern(other)):
-        return one == other
-    ours, theirs = one.split(SEPARATOR), other.split(SEPARATOR)
-    for our, their in zip(ours, theirs, strict=False):
-        if MULTI_LEVEL in (our, their):
-            return True
-        if our != their and SINGLE_LEVEL not in (our, their):
-            return False
-    # `sport/#` matches `sport` too (MQTT 5 §4.7.1.2).
-    longer = max(ours, theirs, key=len)
-    return len(ours) == len(theirs) or longer[min(len(ours), len(theirs)) :] == [MULTI_LEVEL]

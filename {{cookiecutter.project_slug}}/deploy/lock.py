@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.errors import WrongState
-from deploy.local.notes import run_dir
+from deploy.errors import WrongState
+from deploy.notes import run_dir
 
 
 @contextmanager
@@ -20,5 +20,5 @@ def exclusive(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise WrongState("Another `up`, `down` or `restart` of this stack is at work.") from None
+            raise WrongState("Another command is changing this stack: wait for its end.") from None
         yield

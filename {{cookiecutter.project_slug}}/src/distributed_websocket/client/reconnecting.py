@@ -1,4 +1,4 @@
-"""`Client`: connects, comes back by itself, and misses nothing or says so. For services, tests and load tests on asyncio.
+"""`Client`: connects, comes back by itself, and misses nothing or says so. On asyncio.
 
     async with Client(url, token=fresh_token) as client:
         room = await client.subscribe("room/1")
@@ -13,57 +13,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from http import HTTPStatus
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.typing import Subprotocol
-
-from .auth import SUBPROTOCOL, InvalidToken
-from .backoff import delays
-from .client_events import (
+from ..backoff import delays
+from .errors import ConnectionEnded, RequestRefused
+from .events import (
     DIRECT,
     Answered,
     CaughtUp,
     Delivered,
-    Drain,
     Event,
     Fields,
     Hole,
-    Postponed,
     Refused,
     Subscribed,
-    TokenExpired,
     Welcomed,
 )
-from .client_session import ClientSession, may_repeat_handshake
-from .client_stream import Item, Stream
-from .codes import ErrorCode, may_reconnect
-from .exceptions import WebSocketException
+from .handshake import Handshake, Token
+from .link import Link
+from .session import ClientSession
+from .stream import Item, Stream
 
 logger = logging.getLogger(__name__)
 
-OPEN_SECONDS: Final = 10.0
-"""How long a handshake may take."""
+OVERFLOW: Final = 10
+"""How many times `max_waiting` may come for a paused subscription before the connection is given up for it."""
 
-CLOSE_SECONDS: Final = 1.0
-"""How long the server may take to answer a close frame."""
+CLOSED_BY_CALLER: Final = "the client was closed"
 
-LASTING_SECONDS: Final = 2.0
-"""A connection that lasted so long starts the backoff anew. One that is accepted and closed at once does not."""
-
-MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
-"""A page of history is one message."""
-
-LOST: Final = 1006
-"""Ended without a close frame (RFC 6455 §7.4.1)."""
+T = TypeVar("T")
 
 
 class State(StrEnum):
@@ -71,26 +53,6 @@ class State(StrEnum):
     OPEN = "open"
     RECONNECTING = "reconnecting"
     CLOSED = "closed"
-
-
-class ConnectionEnded(WebSocketException):
-    """The client is closed and does not come back.
-
-    `close_code` is why the server closed it, `status` why it refused the handshake; both None when neither did.
-    """
-
-    def __init__(self, message: str, *, close_code: int | None = None, status: int | None = None) -> None:
-        super().__init__(message)
-        self.close_code = close_code
-        self.status = status
-
-
-class RequestRefused(WebSocketException):
-    """The server answered a request with an error that trying again does not mend; `code` says which."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        known = ErrorCode(code) if code in set(ErrorCode) else ErrorCode.INTERNAL_ERROR
-        super().__init__(f"{code}: {detail}", code=known)
 
 
 class Page(NamedTuple):
@@ -124,7 +86,7 @@ class Client:
         self,
         url: str,
         *,
-        token: str | Callable[[], Awaitable[str]] | None = None,
+        token: Token | None = None,
         on_state: Callable[[State], None] | None = None,
         on_hole: Callable[[str], None] | None = None,
         on_caught_up: Callable[[int], None] | None = None,
@@ -135,15 +97,19 @@ class Client:
         self.state = State.CONNECTING
         self.welcome: Fields = {}
         """What the server said on the newest connection: `conn_id`, `worker`, `user`."""
-        self._url = url
-        self._token = token
         self._on_state = on_state
         self._on_hole = on_hole
         self._on_caught_up = on_caught_up
         self._max_waiting = max_waiting
-        self._heartbeat_seconds = heartbeat_seconds
-        self._backoff = backoff
         self._session = ClientSession()
+        self._link = Link(
+            self._session,
+            Handshake(url, token, heartbeat_seconds),
+            token,
+            backoff,
+            on_event=self._handle,
+            on_lost=self._lost,
+        )
         self._streams: dict[str, Stream] = {}
         self._direct = self._stream(DIRECT, keep=max_waiting)
         self._answers: dict[str, asyncio.Future[Fields]] = {}
@@ -153,12 +119,6 @@ class Client:
         self._arrivals = count()
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
-        self._unauthorized = False
-        # Of the connection that there is:
-        self._to_send = asyncio.Event()
-        self._stay = asyncio.timeout(None)
-        self._overflowed = False
-        self._tasks: dict[Callable[..., object], asyncio.Task[None]] = {}
 
     # Life
 
@@ -166,7 +126,8 @@ class Client:
         """Return when connected, however long that takes. Raises `ConnectionEnded`, as everything else here does."""
         self._task = asyncio.create_task(self._run(), name="client")
         while self.state is State.CONNECTING:
-            await self._change()
+            self._changed.clear()
+            await self._changed.wait()
         self._raise_if_ended()
 
     async def close(self) -> None:
@@ -224,12 +185,14 @@ class Client:
         self._session.subscribe(topic)
         stream = self._streams[topic] = self._stream(topic)
         began = self._beginnings[topic] = asyncio.get_running_loop().create_future()
-        self._to_send.set()
+        self._link.flush()
         try:
             await began
         except BaseException:
             self.unsubscribe(topic)
             raise
+        finally:
+            del self._beginnings[topic]
         return stream
 
     def unsubscribe(self, topic: str) -> None:
@@ -238,11 +201,12 @@ class Client:
         if stream is not None:
             stream.end()
             self._session.unsubscribe(topic)
-            self._to_send.set()
+            self._link.flush()
 
     async def _answer(self, ref: str) -> Fields:
-        answer = self._answers[ref] = asyncio.get_running_loop().create_future()
-        self._to_send.set()
+        answer: asyncio.Future[Fields] = asyncio.get_running_loop().create_future()
+        self._answers[ref] = answer
+        self._link.flush()
         try:
             return await answer
         finally:
@@ -251,7 +215,7 @@ class Client:
 
     def _raise_if_ended(self) -> None:
         if self.state is State.CLOSED:
-            raise self._error or ConnectionEnded("the client was closed")
+            raise self._error or ConnectionEnded(CLOSED_BY_CALLER)
 
     # Messages
 
@@ -275,40 +239,34 @@ class Client:
     def _stream(self, topic: str, keep: int | None = None) -> Stream:
         return Stream(topic, on_taken=self._taken, on_hole=self._on_hole, keep=keep)
 
-    def _put(self, stream: Stream | None, item: Item) -> None:
-        if stream is None:
-            return
+    def _put(self, stream: Stream, item: Item) -> None:
         stream.put(next(self._arrivals), item)
         self._arrived.set()
-        if stream.topic != DIRECT and len(stream) >= self._max_waiting:
-            if not stream.paused:
-                stream.paused = True
-                self._session.pause(stream.topic)
-            self._overflowed |= len(stream) >= OVERFLOW * self._max_waiting
+
+    def _deliver(self, topic: str, message: Fields) -> None:
+        if topic == DIRECT:
+            self._put(self._direct, message)
+            return
+        stream = self._streams[topic]
+        self._put(stream, message)
+        if len(stream) >= self._max_waiting and not stream.paused:
+            stream.paused = True
+            self._session.pause(topic)
+        elif len(stream) == OVERFLOW * self._max_waiting:
+            self._link.leave()
 
     def _taken(self, stream: Stream) -> None:
         if stream.paused and len(stream) <= self._max_waiting // 2 and stream is self._streams.get(stream.topic):
             stream.paused = False
             self._session.resume(stream.topic)
-            self._to_send.set()
+            self._link.flush()
 
-    # Connections
+    # What comes from the link
 
     async def _run(self) -> None:
         error: ConnectionEnded | None = None
         try:
-            wait = self._backoff()
-            while True:
-                websocket = await self._open()
-                if websocket is not None:
-                    opened = asyncio.get_running_loop().time()
-                    at_once = await self._talk(websocket)
-                    self._set_state(State.RECONNECTING)
-                    if at_once or asyncio.get_running_loop().time() - opened > LASTING_SECONDS:
-                        wait = self._backoff()
-                    if at_once:
-                        continue
-                await asyncio.sleep(next(wait))
+            await self._link.run()
         except ConnectionEnded as exc:
             error = exc
         except Exception as exc:
@@ -318,57 +276,68 @@ class Client:
         finally:
             self._end(error)
 
-    async def _open(self) -> ClientConnection | None:
-        """A new connection, or None when it is worth another try. Raises `ConnectionEnded` when it is not."""
-        try:
-            token = await self._token() if callable(self._token) else self._token
-        except InvalidToken as exc:
-            raise ConnectionEnded(f"there is no token: {exc}") from exc
-        except Exception as exc:
-            logger.warning("no fresh token: %r; trying again", exc)
-            return None
-        try:
-            return await connect(
-                self._url,
-                additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
-                subprotocols=[Subprotocol(SUBPROTOCOL)],
-                compression=None,
-                proxy=None,
-                open_timeout=OPEN_SECONDS,
-                close_timeout=CLOSE_SECONDS,
-                ping_interval=self._heartbeat_seconds,
-                ping_timeout=self._heartbeat_seconds,
-                max_size=MAX_MESSAGE_BYTES,
-            )
-        except InvalidStatus as exc:
-            self._judge(exc.response.status_code, (exc.response.body or b"")[:200].decode(errors="replace"))
-        except (OSError, TimeoutError, InvalidHandshake) as exc:
-            logger.info("cannot connect: %r; trying again", exc)
-        return None
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Delivered(topic, message):
+                self._deliver(topic, message)
+            case Hole(topic):
+                self._put(self._streams[topic], event)
+            case Subscribed(topic):
+                _settle(self._beginnings.get(topic), None)
+            case Answered(ref, answer):
+                _settle(self._answers.get(ref), answer)
+            case Refused(ref, topic, code, detail):
+                self._refuse(ref, topic, RequestRefused(code, detail))
+            case Welcomed(welcome):
+                self.welcome = welcome
+                self._set_state(State.OPEN)
+            case CaughtUp(messages):
+                if self._on_caught_up is not None:
+                    self._on_caught_up(messages)
 
-    def _judge(self, status: int, body: str) -> None:
-        """Raise `ConnectionEnded` when a handshake refused with this status would be refused again."""
-        expired = status == HTTPStatus.UNAUTHORIZED and callable(self._token) and not self._unauthorized
-        self._unauthorized = status == HTTPStatus.UNAUTHORIZED
-        if not (expired or may_repeat_handshake(status)):
-            raise ConnectionEnded(f"the handshake was refused with {status}: {body}", status=status)
-        logger.info("the handshake was refused with %d: %s; trying again", status, body)
+    def _lost(self) -> None:
+        if self.state is State.OPEN:
+            self._set_state(State.RECONNECTING)
 
-    async def _talk(self, websocket: ClientConnection) -> bool:
-        """Use a connection to its end. Whether to come back at once; raises `ConnectionEnded` if not at all."""
-        self._unauthorized = False
-        self._overflowed = False
-        self._session.connected()
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                self._start(self._write(websocket))
-                end = await self._read(websocket)
-                for task in self._tasks:
-                    task.cancel()
-        finally:
-            self._session.disconnected()
-            await websocket.close()
-        if isinstance(end, ConnectionEnded):
-            raise end
-        return end
+    def _refuse(self, ref: object, topic: str | None, refusal: RequestRefused) -> None:
+        waiting: asyncio.Future[Any] | None = None
+        if topic is not None:
+            waiting = self._beginnings.get(topic)
+            stream = self._streams.pop(topic)
+            if waiting is None:  # it lived, on an earlier connection: its iteration ends by this, and the client's too
+                self._put(stream, refusal)
+                self._put(self._direct, refusal)
+            stream.end()
+        elif isinstance(ref, str):
+            waiting = self._answers.get(ref)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(refusal)
+        else:
+            logger.warning("the server refused what nobody waits for: %s", refusal)
+
+    # Ends and changes
+
+    def _end(self, error: ConnectionEnded | None) -> None:
+        self._error = error
+        unanswered: list[asyncio.Future[Any]] = [*self._answers.values(), *self._beginnings.values()]
+        for waiting in unanswered:
+            if not waiting.done():
+                waiting.set_exception(error or ConnectionEnded(CLOSED_BY_CALLER))
+        for stream in (*self._streams.values(), self._direct):
+            if error is not None:
+                self._put(stream, error)
+            stream.end()
+        self._arrived.set()
+        self._set_state(State.CLOSED)
+
+    def _set_state(self, state: State) -> None:
+        if state is not self.state:
+            self.state = state
+            self._changed.set()
+            if self._on_state is not None:
+                self._on_state(state)
+
+
+def _settle(waiting: asyncio.Future[T] | None, result: T) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(result)

@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from .client_events import Fields, Hole
-from .exceptions import WebSocketException
+from ..exceptions import WebSocketException
+from .events import Fields, Hole
 
 Item = Fields | Hole | WebSocketException
 

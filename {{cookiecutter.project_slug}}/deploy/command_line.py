@@ -1,0 +1,91 @@
+"""The commands, whichever way the stack runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from deploy.errors import StackError
+from deploy.rolling import rolling_restart
+from deploy.runtime import Runtime
+from deploy.scaling import scale
+from deploy.settings import worker_count
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def parse(program: str, arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description="The whole stack: Redis, Traefik, gateways and chat workers.",
+        epilog="CHAT_RUNTIME (containers or local), CHAT_PORT and CHAT_WORKERS come from the environment or .env.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("up", help="start what does not run yet, and return when everything is ready")
+    commands.add_parser("down", help="stop everything; the data stays")
+    commands.add_parser("clean", help="stop everything and remove the data")
+    commands.add_parser("ps", help="list the processes and their health; exit code 1 unless all of them work")
+    following = commands.add_parser("logs", help="follow the logs, until Ctrl-C")
+    following.add_argument("name", nargs="?", help="of one process (default: of all)")
+    restarting = commands.add_parser("restart", help="stop and start one process, and return when it is ready")
+    restarting.add_argument("name", help="as `ps` lists it, chat-1 for instance")
+    scaling = commands.add_parser("scale", help="change the number of chat workers; those that leave drain")
+    scaling.add_argument("workers", help="how many there shall be")
+    commands.add_parser("rolling-restart", help="restart the chat workers, one after the other; each drains")
+    commands.add_parser("loadtest", help="load the running stack and judge it")
+    return parser.parse_args(arguments)
+
+
+def main(program: str, choose: Callable[[str], Runtime], arguments: list[str] | None = None) -> int:
+    """Returns the exit code. `choose` gives the runtime for a command."""
+    options = parse(program, arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        return _run(options, choose(options.command))
+    except StackError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0 if options.command == "logs" else INTERRUPTED
+    except BrokenPipeError:  # `logs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _run(options: argparse.Namespace, runtime: Runtime) -> int:
+    match options.command:
+        case "up":
+            runtime.up(os.environ, say)
+        case "down":
+            runtime.down(say)
+        case "clean":
+            runtime.clean(say)
+        case "ps":
+            return 0 if runtime.list_processes(say) else 1
+        case "logs":
+            runtime.follow_logs(options.name, say)
+        case "restart":
+            runtime.restart(options.name, say)
+        case "scale":
+            count = worker_count("WORKERS", options.workers)
+            with runtime.fleet(say) as fleet:
+                scale(fleet, count, say)
+        case "rolling-restart":
+            with runtime.fleet(say) as fleet:
+                rolling_restart(fleet, say)
+        case "loadtest":
+            return runtime.loadtest(os.environ)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

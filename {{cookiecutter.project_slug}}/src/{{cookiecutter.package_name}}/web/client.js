@@ -1,0 +1,539 @@
+// A client that comes back by itself, and misses nothing or says so. For pages, and Node 22 or newer; no dependencies.
+//
+//     const client = new Client("wss://example.org/ws");
+//     await client.connect();
+//     const room = await client.subscribe("room/1");
+//     await client.send("room/1", "hello");
+//     for await (const message of room) console.log(message.from, message.data);
+//
+// I/O and time are here; what is said, and what an answer means, is the business of session.js.
+
+import { ClientSession, DIRECT, mayReconnect } from "./session.js";
+
+const SUBPROTOCOL = "chat.v1";
+const LOST = 1006; // ended without a close frame (RFC 6455 §7.4.1)
+
+/** How long a handshake may take. */
+const OPEN_SECONDS = 10;
+
+/** A connection that lasted so long starts the backoff anew. One that is accepted and closed at once does not. */
+const LASTING_SECONDS = 2;
+
+/** How many times `maxWaiting` may come for a paused subscription before the connection is given up for it. */
+const OVERFLOW = 10;
+
+/** The client is closed and does not come back. `closeCode` is why the server closed it, null when it did not. */
+export class ConnectionEnded extends Error {
+  name = "ConnectionEnded";
+
+  constructor(message, { closeCode = null, cause } = {}) {
+    super(message, { cause });
+    this.closeCode = closeCode;
+  }
+}
+
+/** The server answered a request with an error that trying again does not mend; `code` says which. */
+export class RequestRefused extends Error {
+  name = "RequestRefused";
+
+  constructor(code, detail) {
+    super(`${code}: ${detail}`);
+    this.code = code;
+  }
+}
+
+/** Thrown by a source of tokens that will give none: it ends the client. */
+export class InvalidToken extends Error {
+  name = "InvalidToken";
+}
+
+/** Seconds to wait before the first, second, ... new try: each random between 0 and a ceiling that doubles. */
+export function* delays(firstSeconds = 0.1, longestSeconds = 5) {
+  for (let ceiling = firstSeconds; ; ceiling = Math.min(2 * ceiling, longestSeconds)) {
+    yield Math.random() * ceiling;
+  }
+}
+
+/** The messages of one subscription, in order, for `for await`. Ends with the client, throws what ended it. */
+class Stream {
+  paused = false; // while the server was asked to send no more
+  #items = [];
+  #ended = false;
+  #waiting = [];
+  #onTaken;
+  #onHole;
+  #keep;
+
+  constructor(topic, { onTaken, onHole, keep = Infinity }) {
+    this.topic = topic;
+    this.#onTaken = onTaken;
+    this.#onHole = onHole;
+    this.#keep = keep;
+  }
+
+  /** How many messages wait. */
+  get length() {
+    return this.#items.length;
+  }
+
+  /** The number of the item that is next. Numbers grow with the time of arrival, over all streams of a client. */
+  get oldest() {
+    return this.#items[0].number;
+  }
+
+  put(number, item) {
+    this.#items.push({ number, ...item });
+    if (this.#items.length > this.#keep) this.#items.shift();
+    this.#wake();
+  }
+
+  end() {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  /** The next message; undefined for a hole, which was told. Throws an error that was put. */
+  take() {
+    const { message, hole, error } = this.#items.shift();
+    this.#onTaken(this);
+    if (error) throw error;
+    if (hole) this.#onHole(this.topic);
+    return message;
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  async next() {
+    for (;;) {
+      while (this.#items.length) {
+        const value = this.take();
+        if (value) return { value, done: false };
+      }
+      if (this.#ended) return { value: undefined, done: true };
+      await new Promise((resolve) => this.#waiting.push(resolve));
+    }
+  }
+
+  #wake() {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+}
+
+/**
+ * One client of the service, over any number of connections. Iterating gives the messages of all subscriptions.
+ *
+ * Options: `token`, a bearer token, or a function that gives (a promise of) a fresh one for each handshake and when the
+ * server says that one has expired; it throws `InvalidToken` when there will be none. Without it the browser's cookie
+ * counts. `onState` is told each change of `state`: "connecting", "open", "reconnecting", "closed". `onHole` is called
+ * with the topic between two messages of an iteration between which others are missing, and `onCaughtUp` with the
+ * number of messages that came since a reconnect, once all that was missed is there. A subscription that has
+ * `maxWaiting` messages waiting is paused at the server, and goes on from there when half of them were taken.
+ * `heartbeatSeconds` is how often a silent connection is tried, and how long it may take to answer. `backoff` gives an
+ * iterator over the seconds to wait before each new try.
+ */
+export class Client {
+  state = "connecting";
+  welcome = {}; // what the server said on the newest connection: conn_id, worker, user
+  #url;
+  #options;
+  #session = new ClientSession();
+  #streams = new Map();
+  #direct;
+  #answers = new Map();
+  #beginnings = new Map();
+  #arrivals = 0;
+  #awake = [];
+  #error = null;
+  #running = null;
+  #socket = null;
+  #leave = () => {}; // ends the connection that there is, or the wait for the next one
+  #timers = new Set();
+  #retrying = false;
+
+  constructor(url, options = {}) {
+    const none = () => {};
+    this.#url = url;
+    this.#options = { onState: none, onHole: none, onCaughtUp: none, ...options };
+    this.#options.maxWaiting ??= 1_000;
+    this.#options.heartbeatSeconds ??= 20;
+    this.#options.backoff ??= delays;
+    this.#direct = this.#stream(DIRECT, this.#options.maxWaiting);
+  }
+
+  // Life
+
+  /** Resolves when connected, however long that takes. Rejects with `ConnectionEnded`, as everything else here does. */
+  async connect() {
+    this.#running = this.#run();
+    while (this.state === "connecting") await this.#change();
+    this.#throwIfEnded();
+  }
+
+  /** Close the connection. Iterations end when they have given what came until now. */
+  async close() {
+    this.#end(null);
+    this.#leave();
+    await this.#running;
+  }
+
+  // Requests
+
+  /**
+   * Publish `data` to a topic. Resolves with the message's position once it is stored; null where nothing is.
+   *
+   * It is repeated until there is an answer, and stored once, if the connection has a user. Whoever needs an order
+   * between two messages awaits the first.
+   */
+  async send(topic, data) {
+    this.#throwIfEnded();
+    return (await this.#answer(this.#session.send(topic, data))).id ?? null;
+  }
+
+  /** The newest messages of a topic, oldest first, or the newest of those before a position: {messages, more}. */
+  async history(topic, { limit = 50, before } = {}) {
+    this.#throwIfEnded();
+    const { messages, more } = await this.#answer(this.#session.history(topic, limit, before));
+    return { messages, more };
+  }
+
+  /** Who is in a topic now: {members, total}. */
+  async presence(topic) {
+    this.#throwIfEnded();
+    const { members, total } = await this.#answer(this.#session.presence(topic));
+    return { members, total };
+  }
+
+  /**
+   * The messages of a topic or pattern from now on, to iterate over.
+   *
+   * A message that two patterns match comes once for each (as MQTT 5 §3.3.4 has it).
+   */
+  async subscribe(topic) {
+    this.#throwIfEnded();
+    this.#session.subscribe(topic);
+    const stream = this.#stream(topic);
+    this.#streams.set(topic, stream);
+    const began = new Promise((resolve, reject) => this.#beginnings.set(topic, { resolve, reject }));
+    this.#flush();
+    await began;
+    return stream;
+  }
+
+  /** Its iteration ends when it has given what came until now. */
+  unsubscribe(topic) {
+    const stream = this.#streams.get(topic);
+    if (!stream) return;
+    this.#streams.delete(topic);
+    this.#settle(this.#beginnings, topic);
+    stream.end();
+    this.#session.unsubscribe(topic);
+    this.#flush();
+  }
+
+  #answer(ref) {
+    const answer = new Promise((resolve, reject) => this.#answers.set(ref, { resolve, reject }));
+    this.#flush();
+    return answer;
+  }
+
+  #settle(waiting, key, value, error) {
+    const promise = waiting.get(key);
+    waiting.delete(key);
+    if (error) promise?.reject(error);
+    else promise?.resolve(value);
+    return promise !== undefined;
+  }
+
+  #throwIfEnded() {
+    if (this.state === "closed") throw this.#error ?? new ConnectionEnded("the client was closed");
+  }
+
+  // Messages
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  /** The message that came first of those that wait for any subscription, for this connection or for everybody. */
+  async next() {
+    for (;;) {
+      const waiting = [...this.#streams.values(), this.#direct].filter((stream) => stream.length);
+      if (waiting.length) {
+        const value = waiting.reduce((one, other) => (one.oldest < other.oldest ? one : other)).take();
+        if (value) return { value, done: false };
+      } else if (this.state === "closed") {
+        return { value: undefined, done: true };
+      } else {
+        await this.#change();
+      }
+    }
+  }
+
+  #stream(topic, keep) {
+    return new Stream(topic, {
+      onTaken: (stream) => this.#taken(stream),
+      onHole: (of) => this.#options.onHole(of),
+      keep,
+    });
+  }
+
+  #put(stream, item) {
+    stream.put((this.#arrivals += 1), item);
+    this.#wake();
+  }
+
+  #deliver(topic, message) {
+    if (topic === DIRECT) return this.#put(this.#direct, { message });
+    const { maxWaiting } = this.#options;
+    const stream = this.#streams.get(topic);
+    this.#put(stream, { message });
+    if (stream.length >= maxWaiting && !stream.paused) {
+      stream.paused = true;
+      this.#session.pause(topic);
+    } else if (stream.length === OVERFLOW * maxWaiting) {
+      this.#leave();
+    }
+  }
+
+  #taken(stream) {
+    const half = Math.floor(this.#options.maxWaiting / 2);
+    if (stream.paused && stream.length <= half && stream === this.#streams.get(stream.topic)) {
+      stream.paused = false;
+      this.#session.resume(stream.topic);
+      this.#flush();
+    }
+  }
+
+  // Connections
+
+  async #run() {
+    try {
+      let wait = this.#options.backoff();
+      while (this.state !== "closed") {
+        const token = await this.#token();
+        if (token !== undefined && this.state !== "closed") {
+          const opened = performance.now();
+          await this.#talk(token);
+          if (this.state === "open") this.#setState("reconnecting");
+          if (performance.now() - opened > LASTING_SECONDS * 1_000) wait = this.#options.backoff();
+        }
+        if (this.state !== "closed") await this.#sleep(wait.next().value);
+      }
+    } catch (error) {
+      this.#end(error instanceof ConnectionEnded ? error : new ConnectionEnded(`unforeseen: ${error}`, { cause: error }));
+    }
+  }
+
+  /** A token; null where none is needed, undefined when there may be one later. */
+  async #token() {
+    const { token = null } = this.#options;
+    try {
+      return typeof token === "function" ? await token() : token;
+    } catch (error) {
+      if (error instanceof InvalidToken) {
+        throw new ConnectionEnded(`there is no token: ${error.message}`, { cause: error });
+      }
+      console.warn("no fresh token:", error);
+      return undefined;
+    }
+  }
+
+  /** Use a connection from handshake to end. Rejects with `ConnectionEnded` when the client must not come back. */
+  #talk(token) {
+    const offered = token === null ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`];
+    const socket = new WebSocket(this.#url, offered);
+    return new Promise((resolve, reject) => {
+      const finish = (settle, value) => {
+        // A browser may take minutes to say that a connection is closed to which nobody answers: it is not waited for.
+        socket.onopen = socket.onmessage = socket.onclose = null;
+        socket.close();
+        this.#socket = null;
+        this.#leave = () => {};
+        this.#retrying = false;
+        for (const timer of this.#timers) clearTimeout(timer);
+        this.#timers.clear();
+        this.#session.disconnected();
+        settle(value);
+      };
+      this.#leave = () => finish(resolve);
+      socket.onerror = () => {}; // `close` comes behind it, and says more
+      socket.onclose = ({ code, reason }) => {
+        if (mayReconnect(code || LOST)) return finish(resolve);
+        const why = `the server closed the connection with ${code} ${reason}`.trim();
+        finish(reject, new ConnectionEnded(why, { closeCode: code }));
+      };
+      const handshake = this.#after(OPEN_SECONDS, this.#leave);
+      let heard;
+      socket.onopen = () => {
+        this.#cancel(handshake);
+        this.#socket = socket;
+        this.#session.connected();
+        this.#flush();
+        heard = performance.now();
+        this.#watch(() => heard);
+      };
+      socket.onmessage = ({ data }) => {
+        heard = performance.now();
+        try {
+          this.#receive(data);
+        } catch (error) {
+          finish(reject, error);
+        }
+      };
+    });
+  }
+
+  #receive(text) {
+    let events;
+    try {
+      events = this.#session.received(text);
+    } catch (error) {
+      throw new ConnectionEnded(`the server does not speak the protocol: ${error.message}`, { cause: error });
+    }
+    for (const event of events) this.#handle(event);
+    this.#flush();
+  }
+
+  /** Scripts cannot send pings: a silent server is asked for an echo, and left when none comes. */
+  #watch(heard) {
+    const { heartbeatSeconds } = this.#options;
+    this.#after(heartbeatSeconds, () => {
+      const before = heard();
+      if (performance.now() - before < heartbeatSeconds * 1_000) return this.#watch(heard);
+      this.#session.echo();
+      this.#flush();
+      this.#after(heartbeatSeconds, () => (heard() === before ? this.#leave() : this.#watch(heard)));
+    });
+  }
+
+  #flush() {
+    if (!this.#socket) return;
+    for (const text of this.#session.toSend()) this.#socket.send(text);
+  }
+
+  #handle(event) {
+    switch (event.kind) {
+      case "delivered":
+        return this.#deliver(event.topic, event.message);
+      case "hole":
+        return this.#put(this.#streams.get(event.topic), { hole: true });
+      case "subscribed":
+        return this.#settle(this.#beginnings, event.topic);
+      case "answered":
+        return this.#settle(this.#answers, event.ref, event.answer);
+      case "refused":
+        return this.#refuse(event, new RequestRefused(event.code, event.detail));
+      case "postponed":
+        if (!this.#retrying) this.#retry(this.#options.backoff());
+        return undefined;
+      case "welcomed":
+        this.welcome = event.welcome;
+        return this.#setState("open");
+      case "caught up":
+        return this.#options.onCaughtUp(event.messages);
+      case "drain":
+        return this.#after(Math.random() * event.withinSeconds, this.#leave);
+      default:
+        return this.#refresh();
+    }
+  }
+
+  #refuse({ ref, topic }, refusal) {
+    if (topic === null) {
+      if (!this.#settle(this.#answers, ref, undefined, refusal)) console.warn("nobody waits for this:", refusal);
+      return;
+    }
+    const stream = this.#streams.get(topic);
+    this.#streams.delete(topic);
+    if (!this.#settle(this.#beginnings, topic, undefined, refusal)) {
+      // It lived, on an earlier connection: its iteration ends by this, and the client's too.
+      this.#put(stream, { error: refusal });
+      this.#put(this.#direct, { error: refusal });
+    }
+    stream.end();
+  }
+
+  #retry(wait) {
+    this.#retrying = this.#session.refused;
+    if (!this.#retrying) return;
+    this.#after(wait.next().value, () => {
+      this.#session.retry();
+      this.#flush();
+      this.#retry(wait);
+    });
+  }
+
+  /** Send a fresh token. Without one the server ends the connection, and the next handshake asks again. */
+  async #refresh() {
+    const { token } = this.#options;
+    if (typeof token !== "function") return;
+    const socket = this.#socket;
+    try {
+      const fresh = await token();
+      if (socket !== this.#socket) return; // the handshake of another connection took one of its own
+      this.#session.authenticate(fresh);
+      this.#flush();
+    } catch (error) {
+      console.warn("no fresh token for this connection:", error);
+    }
+  }
+
+  // Ends, changes and time
+
+  #end(error) {
+    if (this.state === "closed") return;
+    this.#error = error;
+    const reason = error ?? new ConnectionEnded("the client was closed");
+    for (const waiting of [this.#answers, this.#beginnings]) {
+      for (const key of [...waiting.keys()]) this.#settle(waiting, key, undefined, reason);
+    }
+    for (const stream of [...this.#streams.values(), this.#direct]) {
+      if (error) this.#put(stream, { error });
+      stream.end();
+    }
+    this.#setState("closed");
+  }
+
+  #setState(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.#wake();
+    this.#options.onState(state);
+  }
+
+  #wake() {
+    for (const resolve of this.#awake.splice(0)) resolve();
+  }
+
+  /** Resolves when anything arrived or changed. */
+  #change() {
+    return new Promise((resolve) => this.#awake.push(resolve));
+  }
+
+  /** Call `then` in a while, on this connection. */
+  #after(seconds, then) {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      then();
+    }, seconds * 1_000);
+    this.#timers.add(timer);
+    return timer;
+  }
+
+  #cancel(timer) {
+    clearTimeout(timer);
+    this.#timers.delete(timer);
+  }
+
+  #sleep(seconds) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, seconds * 1_000);
+      this.#leave = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

@@ -1,0 +1,409 @@
+"""What every broker with a log promises: the same tests for the one in memory and for a real Redis."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from distributed_websocket import BrokerInterface, InMemoryBroker, Message, RedisBroker, create_broker, is_valid_broker
+from distributed_websocket.brokers.interface import PROBE_TOPIC, Entry, LogBroker, Record
+from distributed_websocket.brokers.redis_streams import FOREIGN
+from distributed_websocket.exceptions import BrokerError
+from distributed_websocket.positions import parse_position
+from tests.deadline import eventually
+from tests.redis_server import RedisServer, free_port
+
+Make = Callable[..., LogBroker]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
+    made: list[LogBroker] = []
+
+    def make_one(**options: Any) -> LogBroker:
+        if request.param == "memory":
+            broker: LogBroker = InMemoryBroker(**options)
+        else:
+            broker = RedisBroker(request.getfixturevalue("redis_server").url, **options)
+        made.append(broker)
+        return broker
+
+    request.getfixturevalue("redis_server")
+    yield make_one
+    for broker in made:
+        await broker.disconnect()
+
+
+@pytest.fixture
+async def broker(make: Make) -> LogBroker:
+    broker = make(shards=1)
+    await broker.connect()
+    return broker
+
+
+def record(number: int, topic: str = "room/1", conn_ids: tuple[str, ...] = (), key: str = "") -> Record:
+    return Record(topic, b'{"n":%d}' % number, conn_ids, key)
+
+
+def bodies(entries: list[Entry]) -> list[bytes]:
+    return [entry.body for entry in entries]
+
+
+async def read(broker: LogBroker, channel: str, after: str = "0-0", limit: int = 100, wait: float = 0.01) -> list[Entry]:
+    return await broker.read(channel, 0, after, limit=limit, wait_seconds=wait)
+
+
+# The log
+
+
+async def test_what_was_appended_is_read_in_order_behind_a_position(broker: LogBroker, channel: str) -> None:
+    records = [record(1), record(2, "b"), record(3, "", ("c1", "c2")), record(4, "räume/ü")]
+    positions = await broker.append(channel, 0, records)
+    entries = await read(broker, channel)
+    assert entries == [Entry(p, r.topic, r.body, r.conn_ids) for p, r in zip(positions, records, strict=True)]
+    assert [parse_position(p) for p in positions] == sorted({parse_position(p) for p in positions})
+    assert await read(broker, channel, positions[1]) == entries[2:]
+    assert await read(broker, channel, limit=2) == entries[:2]
+    assert await read(broker, channel, positions[-1]) == []
+
+
+async def test_positions_grow_over_appends(broker: LogBroker, channel: str) -> None:
+    positions = [(await broker.append(channel, 0, [record(n)]))[0] for n in range(50)]
+    assert [parse_position(p) for p in positions] == sorted({parse_position(p) for p in positions})
+
+
+async def test_a_reader_that_waits_is_woken_by_an_append(broker: LogBroker, channel: str) -> None:
+    extent = await broker.extent(channel, 0)
+    waiting = asyncio.create_task(read(broker, channel, extent.last, wait=10))
+    await asyncio.sleep(0)
+    await broker.append(channel, 0, [record(1)])
+    assert bodies(await waiting) == [b'{"n":1}']
+
+
+async def test_every_reader_that_waits_is_woken(make: Make, channel: str) -> None:
+    broker = make(shards=1)
+    last = (await broker.append(channel, 0, [record(0)]))[0]
+    waiting = [asyncio.create_task(read(broker, channel, last, wait=10)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    await broker.append(channel, 0, [record(1), record(2)])
+    for entries in await asyncio.gather(*waiting):
+        assert bodies(entries) in ([b'{"n":1}', b'{"n":2}'], [b'{"n":1}'])
+
+
+async def test_a_read_that_was_cancelled_leaves_the_next_one_its_own_answer(broker: LogBroker, channel: str) -> None:
+    waiting = asyncio.create_task(read(broker, channel, wait=10))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await broker.append(channel, 0, [record(1)])
+    assert bodies(await read(broker, channel)) == [b'{"n":1}']
+    assert (await broker.extent(channel, 0)).added == 1
+
+
+async def test_channels_and_shards_are_logs_of_their_own(make: Make, channel: str) -> None:
+    broker = make(shards=2)
+    await broker.append(channel, 0, [record(1)])
+    await broker.append(channel, 1, [record(2)])
+    await broker.append(channel + "-other", 0, [record(3)])
+    assert bodies(await read(broker, channel)) == [b'{"n":1}']
+    assert bodies(await broker.read(channel, 1, "0-0", limit=9, wait_seconds=0.01)) == [b'{"n":2}']
+
+
+async def test_the_extent_says_what_the_log_holds(broker: LogBroker, channel: str) -> None:
+    empty = await broker.extent(channel, 0)
+    assert (empty.last, empty.first, empty.added, empty.given_up) == ("0-0", "", 0, 0)
+    first, last = await broker.append(channel, 0, [record(1), record(2)])
+    extent = await broker.extent(channel, 0)
+    assert (extent.last, extent.first, extent.added, extent.given_up) == (last, first, 2, 0)
+    assert extent.epoch == empty.epoch
+
+
+async def test_ranges_go_forward_and_back(broker: LogBroker, channel: str) -> None:
+    positions = await broker.append(channel, 0, [record(n) for n in range(6)])
+
+    async def forward(after: str, until: str, limit: int = 9) -> list[bytes]:
+        return bodies(await broker.range(channel, 0, after, until, limit=limit))
+
+    async def back(before: str, limit: int = 9) -> list[bytes]:
+        return bodies(await broker.range_back(channel, 0, before, limit=limit))
+
+    texts = [b'{"n":%d}' % n for n in range(6)]
+    assert await forward("0-0", positions[-1]) == texts
+    assert await forward(positions[1], positions[3]) == texts[2:4]
+    assert await forward("0-0", positions[-1], limit=2) == texts[:2]
+    assert await forward(positions[-1], positions[-1]) == []
+    assert await back("") == texts[::-1]
+    assert await back(positions[3]) == texts[2::-1]
+    assert await back("", limit=2) == texts[:3:-1]
+    assert await back(positions[0]) == []
+
+
+async def test_the_log_is_bounded_and_says_what_it_gave_up(make: Make, channel: str) -> None:
+    broker = make(shards=1, retention_messages=100)
+    for start in range(0, 1_000, 50):
+        await broker.append(channel, 0, [record(n) for n in range(start, start + 50)])
+    extent = await broker.extent(channel, 0)
+    held = await broker.range_back(channel, 0, "", limit=2_000)
+    assert 100 <= len(held) <= 300
+    assert (extent.added, extent.given_up) == (1_000, 1_000 - len(held))
+    assert extent.first == held[-1].position
+    assert bodies(held[:1]) == [b'{"n":999}']
+
+
+# Idempotency
+
+
+async def test_a_key_is_stored_once_and_gets_the_same_position(broker: LogBroker, channel: str) -> None:
+    (first,) = await broker.append(channel, 0, [record(1, key="k")])
+    again = await broker.append(channel, 0, [record(2), record(1, key="k"), record(3, key="other")])
+    assert again[1] == first
+    assert bodies(await read(broker, channel)) == [b'{"n":1}', b'{"n":2}', b'{"n":3}']
+
+
+async def test_a_key_counts_within_one_batch_too(broker: LogBroker, channel: str) -> None:
+    first, second = await broker.append(channel, 0, [record(1, key="k"), record(1, key="k")])
+    assert first == second
+    assert (await broker.extent(channel, 0)).added == 1
+
+
+async def test_the_keys_in_memory_are_bounded(channel: str) -> None:
+    broker = InMemoryBroker(retention_messages=2)
+    await broker.append(channel, 0, [record(n, key=f"k{n}") for n in range(3)])
+    await broker.append(channel, 0, [record(0, key="k0"), record(2, key="k2")])
+    assert (await broker.extent(channel, 0)).added == 4
+
+
+# Probes
+
+
+async def test_a_probe_wakes_whoever_waits_and_is_not_kept(broker: LogBroker, channel: str) -> None:
+    await read(broker, channel)
+    waiting = asyncio.create_task(read(broker, channel, wait=10))
+    await asyncio.sleep(0.01)
+    await broker.append(channel, 0, [Record(PROBE_TOPIC, b"{}")])
+    entries = await waiting
+    assert {entry.position for entry in entries} == {""}
+    assert (await broker.extent(channel, 0)).added == 0
+    assert await read(broker, channel) == []
+
+
+# Shards
+
+
+def test_a_topic_and_all_that_share_its_first_level_lie_in_one_shard() -> None:
+    broker = InMemoryBroker(shards=4)
+    assert broker.shards_of("room/#") == broker.shards_of("room/1") == (broker.shard_of("room"),)
+    assert list(broker.shards_of("#")) == list(broker.shards_of("+/1")) == [0, 1, 2, 3]
+    assert {broker.shard_of(f"room{n}") for n in range(50)} == {0, 1, 2, 3}
+    assert broker.shard_of("") == 0
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        InMemoryBroker(shards=0)
+
+
+# The six coroutines
+
+
+async def test_the_six_coroutines_work_on_their_own(make: Make, channel: str) -> None:
+    broker = make(shards=2)
+    assert is_valid_broker(broker)
+    await broker.connect()
+    await broker.publish(channel, {"type": "send", "topic": "a", "n": 0})
+    await broker.subscribe(channel)
+    await broker.subscribe(channel)
+    assert await broker.get_message(wait_seconds=0.01) is None
+    await broker.publish(channel, Message(topic="a", data={"n": 1}))
+    await broker.publish(channel, '{"topic":"a","n":2}')
+    await broker.publish(channel, {"type": "send_by_conn_id", "conn_id": ["c1"], "n": 3})
+    await broker.append(channel, 0, [Record(PROBE_TOPIC, b"{}")])
+    got: list[Message] = []
+    async with asyncio.timeout(5):
+        while len(got) < 3:
+            message = await broker.get_message(wait_seconds=0.1)
+            if message is not None:
+                got.append(message)
+    got.sort(key=lambda message: int(message.data["n"]))
+    assert [(m.type, m.topic, m.conn_id, m.data["n"]) for m in got] == [
+        ("send", "a", None, 1),
+        ("send", "a", None, 2),
+        ("send_by_conn_id", None, ["c1"], 3),
+    ]
+    assert all(parse_position(message.data["id"]) for message in got)
+    await broker.unsubscribe(channel)
+    await broker.unsubscribe(channel)
+    assert await broker.get_message(wait_seconds=0.01) is None
+
+
+async def test_a_probe_is_no_message(channel: str) -> None:
+    """It was given out as one, and left the reader of the six coroutines without a position."""
+    broker = InMemoryBroker()
+    await broker.subscribe(channel)
+    waiting = asyncio.create_task(broker.get_message(wait_seconds=5))
+    await asyncio.sleep(0)
+    await broker.append(channel, 0, [Record(PROBE_TOPIC, b"{}")])
+    assert await waiting is None
+    await broker.publish(channel, {"topic": "a", "n": 1})
+    message = await broker.get_message()
+    assert message is not None
+    assert message.data["n"] == 1
+
+
+# Which one
+
+
+async def test_the_url_chooses_the_broker() -> None:
+    assert isinstance(create_broker("memory://"), InMemoryBroker)
+    assert isinstance(create_broker("memory://", shards=3), LogBroker)
+    for url in ("redis://127.0.0.1:1/0", "rediss://127.0.0.1:1/0"):
+        broker = create_broker(url)
+        assert isinstance(broker, RedisBroker)
+        await broker.disconnect()
+    with pytest.raises(ValueError, match="no broker for the scheme 'kafka'"):
+        create_broker("kafka://x")
+
+
+def test_a_broker_is_valid_by_its_six_coroutines() -> None:
+    class Incomplete:
+        async def connect(self) -> None: ...
+
+    assert is_valid_broker(InMemoryBroker)
+    assert is_valid_broker(BrokerInterface)
+    assert not is_valid_broker(Incomplete)
+    assert not is_valid_broker(None)
+
+
+# Redis alone
+
+
+@pytest.fixture
+async def client(redis_server: RedisServer) -> AsyncIterator["redis.asyncio.Redis"]:
+    async with redis.asyncio.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def redis_broker(redis_server: RedisServer) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(redis_server.url, shards=1)
+    yield broker
+    await broker.disconnect()
+
+
+async def test_age_bounds_the_log_too(redis_server: RedisServer, channel: str, client: "redis.asyncio.Redis") -> None:
+    broker = RedisBroker(redis_server.url, shards=1, retention_seconds=60)
+    key = f"{{{channel}:0/1}}:log"
+    for n in range(500):
+        await client.xadd(key, {"t": "room/1", "b": b'{"n":%d}' % n}, id=f"{n + 1}-0")
+    (position,) = await broker.append(channel, 0, [record(1)])
+    extent = await broker.extent(channel, 0)
+    assert extent.given_up >= 300
+    assert extent.last == position
+    await broker.disconnect()
+
+
+async def test_an_idempotency_key_is_forgotten_after_its_window(
+    redis_server: RedisServer, channel: str, client: "redis.asyncio.Redis"
+) -> None:
+    broker = RedisBroker(redis_server.url, shards=1, idempotency_seconds=1)
+    (first,) = await broker.append(channel, 0, [record(1, key="k")])
+    assert await broker.append(channel, 0, [record(1, key="k")]) == [first]
+    pattern = f"{{{channel}:0/1}}:keys:*"
+    deadline = asyncio.get_running_loop().time() + 10
+    while [key async for key in client.scan_iter(pattern)]:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
+    assert await broker.append(channel, 0, [record(1, key="k")]) != [first]
+    await broker.disconnect()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"some": "thing"},
+        {"t": "room/1"},
+        {"t": "room/1", "b": "no object"},
+        {"t": b"\xff", "b": '{"n":1}'},
+        {"t": "room/1", "b": '{"n":1}', "c": "not json"},
+        {"t": "room/1", "b": '{"n":1}', "c": "5"},
+        {"t": "room/1", "b": '{"n":1}', "c": "[[1]]"},
+    ],
+    ids=str,
+)
+async def test_what_another_program_wrote_into_the_log_is_passed_over(
+    redis_broker: RedisBroker, channel: str, client: "redis.asyncio.Redis", fields: dict[Any, Any]
+) -> None:
+    position = (await client.xadd(f"{{{channel}:0/1}}:log", fields)).decode()
+    assert await read(redis_broker, channel) == [Entry(position, FOREIGN, b"{}")]
+
+
+async def test_a_redis_that_is_not_there_is_a_broker_error_that_says_so(channel: str) -> None:
+    broker = RedisBroker(f"redis://127.0.0.1:{free_port()}/0", shards=1)
+    with pytest.raises(BrokerError, match="could not connect to Redis"):
+        await broker.connect()
+    with pytest.raises(BrokerError, match="could not append to Redis"):
+        await broker.append(channel, 0, [record(1)])
+    with pytest.raises(BrokerError, match="could not read from Redis"):
+        await read(broker, channel)
+    with pytest.raises(BrokerError, match="could not look at the log in Redis"):
+        await broker.extent(channel, 0)
+    await broker.disconnect()
+
+
+async def test_a_redis_that_does_not_answer_is_given_up_on(own_redis: RedisServer, channel: str) -> None:
+    broker = RedisBroker(own_redis.url, shards=1, command_timeout_seconds=0.2)
+    await broker.connect()
+    own_redis.freeze()
+    with pytest.raises(BrokerError):
+        await broker.append(channel, 0, [record(1)])
+    own_redis.thaw()
+    await broker.append(channel, 0, [record(2)])
+    await broker.disconnect()
+
+
+async def test_a_silent_connection_is_read_from_for_as_long_as_was_asked(
+    redis_broker: RedisBroker, channel: str, redis_server: RedisServer
+) -> None:
+    """redis-py 8 gives up a socket that is silent for its command timeout: a reader waits on purpose."""
+    broker = RedisBroker(redis_server.url, shards=1, command_timeout_seconds=0.1)
+    waiting = asyncio.create_task(read(broker, channel, wait=10))
+    await asyncio.sleep(0.5)
+    await broker.append(channel, 0, [record(1)])
+    assert len(await waiting) == 1
+    await broker.disconnect()
+
+
+async def test_scripts_are_loaded_again_after_redis_forgot_them(
+    redis_broker: RedisBroker, channel: str, client: "redis.asyncio.Redis"
+) -> None:
+    await redis_broker.append(channel, 0, [record(1)])
+    await client.script_flush()
+    await redis_broker.append(channel, 0, [record(2)])
+    assert len(await read(redis_broker, channel)) == 2
+
+
+async def test_another_number_of_shards_is_another_log(redis_server: RedisServer, channel: str) -> None:
+    one, two = RedisBroker(redis_server.url, shards=1), RedisBroker(redis_server.url, shards=2)
+    await one.append(channel, 0, [record(1)])
+    assert (await two.extent(channel, 0)).added == 0
+    await one.disconnect()
+    await two.disconnect()
+
+
+async def test_the_keys_of_a_shard_share_a_hash_tag(
+    redis_broker: RedisBroker, channel: str, client: "redis.asyncio.Redis"
+) -> None:
+    await redis_broker.append(channel, 0, [record(1, key="k"), Record(PROBE_TOPIC, b"{}")])
+    keys = [key.decode() async for key in client.scan_iter(f"*{channel}*")]
+    assert len(keys) == 4
+    assert {key.split("}")[0] for key in keys} == {f"{{{channel}:0/1"}
+
+
+async def test_a_reader_waits_and_is_woken_by_another_process(redis_server: RedisServer, channel: str) -> None:
+    reader, writer = RedisBroker(redis_server.url, shards=1), RedisBroker(redis_server.url, shards=1)
+    waiting = asyncio.create_task(read(reader, channel, wait=10))
+    await eventually(lambda: not waiting.done())
+    await writer.append(channel, 0, [record(1, key=secrets.token_hex(2))])
+    assert len(await waiting) == 1
+    await reader.disconnect()
+    await writer.disconnect()
