@@ -1,5 +1,6 @@
 """This template's worker: the library as its README shows it."""
 
+import gc
 import itertools
 import os
 from collections.abc import AsyncIterator
@@ -15,6 +16,10 @@ numbers = itertools.count()
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # As the generated project's serve.py does before it serves.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 1_000)
     await manager.startup()
     yield
     await manager.shutdown()

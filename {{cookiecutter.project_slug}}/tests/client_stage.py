@@ -333,6 +333,12 @@ class Stage:
         records = [record_of({"type": "send", "topic": topic, "data": value}) for value in values]
         return await self.broker.append("stage", self.broker.shard_of(topic), records)
 
+    async def publish_in_turn(self, topics: list[str], values: list[Any]) -> None:
+        """Each value on each topic, one after the other."""
+        for value in values:
+            for topic in topics:
+                await self.publish(topic, [value])
+
     async def publish_slowly(self, topic: str, values: list[Any], seconds: float) -> None:
         """Spread over this time."""
         for value in values:

@@ -14,9 +14,11 @@ class PlainBroker(BrokerInterface):
 
     queues: ClassVar[dict[str, list["asyncio.Queue[str]"]]] = defaultdict(list)
 
-    def __init__(self, patience_seconds: float = 0.01) -> None:
+    def __init__(self, patience_seconds: float = 0.001) -> None:
         self.patience_seconds = patience_seconds
         self.connected = False
+        self.asked = 0
+        """How often `get_message` was called."""
         self.failing: set[str] = set()
         self._mine: dict[str, asyncio.Queue[str]] = {}
 
@@ -48,11 +50,10 @@ class PlainBroker(BrokerInterface):
             queue.put_nowait(message)
 
     async def get_message(self, **kwargs: Any) -> Message | None:
+        self.asked += 1
         self._fault("get_message")
         for queue in self._mine.values():
-            try:
-                async with asyncio.timeout(self.patience_seconds):
-                    return Message.from_client_message(data=orjson.loads(await queue.get()))
-            except TimeoutError:
-                return None
+            if not queue.empty():
+                return Message.from_client_message(data=orjson.loads(queue.get_nowait()))
+        await asyncio.sleep(self.patience_seconds)
         return None

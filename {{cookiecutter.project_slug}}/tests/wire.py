@@ -98,10 +98,13 @@ class RawWire:
     def resume_reading(self) -> None:
         self.paused = False
 
-    def write_frames(self, frames: bytes) -> None:
+    def write_frames(self, frames: bytes, max_unsent_bytes: int) -> bool:
+        if self.unsent_bytes > max_unsent_bytes:
+            return False
         if self.failure is not None:
             raise self.failure
         self.writes.append(frames)
+        return True
 
     def end(self, code: CloseCode) -> None:
         self.ends.append(code)

@@ -60,9 +60,8 @@ class Worker:
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI, protocol: str, **options: Any) -> AsyncIterator[tuple[LoopServer, str]]:
     """An application behind uvicorn, and its address without a scheme."""
-    config = uvicorn.Config(
-        app, ws=protocol, lifespan="off", log_config=None, ws_per_message_deflate=False, access_log=False, **options
-    )
+    options = {"lifespan": "off", "ws_per_message_deflate": False, **options}
+    config = uvicorn.Config(app, ws=protocol, log_config=None, access_log=False, **options)
     server = LoopServer(config)
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server.serve(sockets=[listener]))

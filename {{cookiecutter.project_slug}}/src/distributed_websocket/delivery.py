@@ -93,8 +93,11 @@ class RawSocket(Protocol):
 
     def resume_reading(self) -> None: ...
 
-    def write_frames(self, frames: bytes) -> None:
-        """Write whole frames, without waiting; nothing happens once the connection is closing."""
+    def write_frames(self, frames: bytes, max_unsent_bytes: int) -> bool:
+        """Write whole frames, without waiting; nothing happens once the connection is closing.
+
+        False, and nothing is written, when the client left more than `max_unsent_bytes` untaken.
+        """
 
     @property
     def unsent_bytes(self) -> int:
@@ -137,11 +140,9 @@ class RawOutbox:
     def write(self, bundle: Bundle) -> None:
         if self._ended:
             return
-        if self._socket.unsent_bytes > self._max_unsent_bytes:
-            self.end(CloseCode.SLOW)
-            return
         try:
-            self._socket.write_frames(bundle.frames)
+            if not self._socket.write_frames(bundle.frames, self._max_unsent_bytes):
+                self.end(CloseCode.SLOW)
         except Exception:
             logger.exception("could not write to a client; ending its connection, it can resume")
             self.end(CloseCode.INTERNAL_ERROR)
@@ -254,8 +255,9 @@ def fan_out(entries: Sequence[Entry], receivers: Receivers) -> int:
         return len(entries) * len(found)
 
     wanted: dict[Connection, int] = {}  # bit i: the connection gets the entries of route i
+    by_number = list(routes.values())
     deliveries = 0
-    for number, route in enumerate(routes.values()):
+    for number, route in enumerate(by_number):
         found = receivers(route[0])
         deliveries += len(found) * len(route)
         bit = 1 << number
@@ -265,16 +267,17 @@ def fan_out(entries: Sequence[Entry], receivers: Receivers) -> int:
     sharing: dict[int, list[Connection]] = {}
     for connection, bits in wanted.items():
         sharing.setdefault(bits, []).append(connection)
-    payloads: dict[int, bytes] = {}
+    place = {id(entry): number for number, entry in enumerate(entries)}
     for bits, connections in sharing.items():
-        chosen = [route for number, route in enumerate(routes.values()) if bits >> number & 1]
-        # Entries of one shard are ordered by their place in the batch; joining routes must keep that order.
-        if len(chosen) == 1:
-            ordered = chosen[0]
-        else:
-            members = {id(entry) for route in chosen for entry in route}
-            ordered = [entry for entry in entries if id(entry) in members]
-        _write(connections, Bundle([payloads.get(id(e)) or payloads.setdefault(id(e), e.payload) for e in ordered]))
+        ordered: list[Entry] = []
+        routes_joined = 0
+        while bits:
+            ordered += by_number[bits.bit_length() - 1]
+            bits ^= 1 << (bits.bit_length() - 1)
+            routes_joined += 1
+        if routes_joined > 1:
+            ordered.sort(key=lambda entry: place[id(entry)])  # joining routes must keep the log's order
+        _write(connections, Bundle([entry.payload for entry in ordered]))
     return deliveries
 
 

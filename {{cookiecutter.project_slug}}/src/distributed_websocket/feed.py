@@ -176,6 +176,7 @@ class PlainFeed:
         await self._broker.disconnect()
 
     def submit(self, pending: Pending) -> None:
+        pending.since = asyncio.get_running_loop().time()
         try:
             self._outgoing.put_nowait(pending)
         except asyncio.QueueFull:
@@ -210,8 +211,7 @@ class PlainFeed:
                 while True:
                     message = await self._broker.get_message()
                     if message is None:
-                        # A broker may answer at once when there is nothing: let the others run.
-                        await asyncio.sleep(0.01)
+                        await asyncio.sleep(0.01)  # a broker may answer at once when there is nothing
                         continue
                     conn_id = message.conn_id
                     conn_ids = (conn_id,) if isinstance(conn_id, str) else tuple(conn_id or ())

@@ -298,17 +298,17 @@ class WebSocketManager:
         conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
         body = message.body(sender)
         key = ""
-        if connection is not None and ref is not None:
+        ephemeral = message.get("ephemeral") is True
+        if connection is not None and ref is not None and not ephemeral:
             # With the body in it, two messages of one user that happen to have the same ref stay two messages.
             key = blake2b(f"{sender or connection.id}\n{ref!r}\n".encode() + body, digest_size=12).hexdigest()
         body = b'%b,"at":%d}' % (body[:-1], time.time_ns() // 1_000_000)
-        self.feed.submit(Pending(Record(message.topic or "", body, conn_ids, key), connection, ref))
+        self.feed.submit(Pending(Record(message.topic or "", body, conn_ids, key, ephemeral), connection, ref))
 
     def _settle(self, batch: Sequence[Pending]) -> None:
         """Tell the senders of a batch how it ended: one write for each of them."""
         answers: dict[Connection, list[bytes]] = {}
-        if batch:
-            PUBLISH_SECONDS.observe(asyncio.get_running_loop().time() - batch[0].since)
+        PUBLISH_SECONDS.observe(asyncio.get_running_loop().time() - batch[0].since)
         for pending in batch:
             connection = pending.connection
             if connection is None:
@@ -318,7 +318,7 @@ class WebSocketManager:
                 REFUSED.labels(error.code).inc()
                 answer = {"type": "error", "code": error.code, "detail": error.message, "ref": pending.ref}
             elif pending.ref is not None:
-                answer = {"type": "ack", "ref": pending.ref, "id": pending.position or None}
+                answer = {"type": "ack", "ref": pending.ref, "id": _id_of(pending)}
             else:
                 continue
             answers.setdefault(connection, []).append(encode(answer))
@@ -342,11 +342,10 @@ class WebSocketManager:
 
     def _tell_of_hole(self, reader: ShardReader) -> None:
         """The log lost entries: whoever hears it is told, and reloads what it shows."""
-        if not isinstance(self.broker, LogBroker):
+        if not isinstance(self.broker, LogBroker) or self.presence is None:
             return
         LOG_LOST.inc()
-        if self.presence is not None:
-            self.presence.renew()
+        self.presence.renew()
         for connection in self._connections:
             for pattern in connection.topics:
                 if reader.shard in self.broker.shards_of(pattern):
@@ -390,6 +389,10 @@ class WebSocketManager:
         for connection in list(connections):
             connection.outbox.write(bundle)
         return DONE
+
+
+def _id_of(pending: Pending) -> str | None:
+    return None if pending.record.ephemeral else pending.position or None
 
 
 def _as_message(message: Message | dict[str, Any]) -> Message:

@@ -120,6 +120,8 @@ class Message:
             _check_conn_id(conn_id, data)
         elif conn_id is not None:  # whom a message is for decides who has to allow it
             raise InvalidMessage(f"a message of type {kind!r} has no conn_id", received=data)
+        if data.get("ephemeral") not in (None, False) and (kind != "send" or data["ephemeral"] is not True):
+            raise InvalidMessage("ephemeral is true or false, on a message of type 'send'", received=data)
         if "ref" in data and data["ref"] is not None and reference(data) is None:
             raise InvalidMessage(
                 f"ref must be text of at most {MAX_REF_LENGTH} characters or an integer of at most 53 bits",

@@ -42,7 +42,7 @@ class Pending:
 
 
 Settle = Callable[[Sequence[Pending]], None]
-"""Called once for each batch that ended; every `Pending` in it has its position or its error."""
+"""Called with one `Pending` or more that ended; each has its position or its error."""
 
 
 class Publisher:
@@ -133,7 +133,8 @@ class Publisher:
                 pending.error = error
             batch = [pending for pending in batch if pending.error is None]
             logger.warning("shard %d: %s; %d given up, %d tried again", shard, error, len(hopeless), len(batch))
-            self._ended(hopeless)
+            if hopeless:
+                self._ended(hopeless)
             if batch:
                 await asyncio.sleep(next(wait))
 

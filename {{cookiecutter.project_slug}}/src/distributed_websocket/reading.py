@@ -65,6 +65,7 @@ class ShardReader:
         self._probe_seconds = probe_seconds
         self._answer_seconds = answer_seconds
         self._opened = asyncio.Event()
+        self._moved: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -82,6 +83,14 @@ class ShardReader:
                 await self._opened.wait()
         except TimeoutError:
             raise BrokerError(f"the log cannot be read now: {self.deaf_reason}") from None
+
+    async def reached(self, position: str) -> None:
+        """Return when everything up to a position was handed over."""
+        wanted = parse_position(position)
+        while not self.position or parse_position(self.position) < wanted:
+            if self._moved is None:
+                self._moved = asyncio.Event()
+            await self._moved.wait()
 
     async def extent(self) -> Extent:
         return await self._broker.extent(self._channel, self.shard)
@@ -138,6 +147,7 @@ class ShardReader:
         checked = loop.time()
         probe = self._send_probe()
         answered = False
+        listening = False
         try:
             while True:
                 patience = idle_seconds if answered else self._answer_seconds
@@ -146,8 +156,8 @@ class ShardReader:
                         self._channel, self.shard, self.position, limit=READ_LIMIT, wait_seconds=patience
                     )
                 if entries:
-                    self._hand_over(entries)
-                    answered = True
+                    self._hand_over(entries, listening)
+                    answered = listening = True
                 elif self._probe_seconds is not None:
                     # A silence asks for a probe; a silence after a probe is a fault.
                     if not answered or not probe.done() or probe.exception() is not None:
@@ -161,13 +171,20 @@ class ShardReader:
         finally:
             probe.cancel()
 
-    def _hand_over(self, entries: Sequence[Entry]) -> None:
-        if entries[-1].position:
+    def _hand_over(self, entries: Sequence[Entry], listening: bool) -> None:
+        stored = entries
+        if not entries[-1].position:
+            # What the first read finds beside the log was said before, to others.
+            beside = [entry for entry in entries if listening and not entry.position and entry.topic != PROBE_TOPIC]
+            stored = [entry for entry in entries if entry.position]
+            entries = [*stored, *beside]
+        if entries:
             self._on_batch(self, entries)
-            self.position = entries[-1].position
+        if stored:
+            self.position = stored[-1].position
             LOG_LAG_SECONDS.set(time.time() - parse_position(self.position)[0] / 1000)
-            self._passed += len(entries)
-            self.tail.extend(entries)
+            self._passed += len(stored)
+            self.tail.extend(stored)
         self.deaf_reason = None
 
     def _send_probe(self) -> asyncio.Future[str]:

@@ -11,7 +11,7 @@ from .codes import CloseCode, ErrorCode
 from .connection import Connection
 from .delivery import Bundle
 from .exceptions import BrokerError, InvalidMessage, LimitExceeded, NotAllowed, WebSocketException, quote
-from .message import Message, encode, reference
+from .message import TYPES, Message, encode, reference
 from .metrics import RECEIVED, RECOVERIES
 from .positions import parse_position
 from .reading import ShardReader
@@ -34,6 +34,8 @@ CATCH_UP_SECONDS: Final = 2.0
 
 PIECE_BYTES: Final = 256 * 1024
 """What is sent at once to somebody who resumes, before it is waited for that most of it was taken."""
+
+_RECEIVED: Final = {kind: RECEIVED.labels(kind) for kind in TYPES}
 
 Handler = Callable[[Connection, Message], Coroutine[Any, Any, None] | None]
 
@@ -65,7 +67,7 @@ class Requests:
             handler = self._handlers.get(message.type)
             if handler is None:
                 raise InvalidMessage(f"this service does not take messages of type {quote(message.type)}")
-            RECEIVED.labels(message.type).inc()
+            _RECEIVED[message.type].inc()
             waiting = handler(connection, message)
         except WebSocketException as exc:
             _refuse(connection, message, exc)
@@ -231,11 +233,9 @@ class Requests:
 
     async def _catch_up(self, reader: ShardReader, position: str) -> None:
         """Wait until this worker's reader is where another worker's was: what it hears until then the client has."""
-        wanted = parse_position(position)
         try:
             async with asyncio.timeout(CATCH_UP_SECONDS):
-                while parse_position(reader.position) < wanted:
-                    await asyncio.sleep(0.01)
+                await reader.reached(position)
         except TimeoutError:
             raise BrokerError(f"this worker is behind position {position}; try again") from None
 

@@ -1,6 +1,6 @@
 """`RawWebSocketProtocol`: uvicorn's WebSocket protocol, opened for the library.
 
-    uvicorn --ws distributed_websocket.server:RawWebSocketProtocol ...
+    uvicorn --ws distributed_websocket.server:RawWebSocketProtocol --http distributed_websocket.server:QuickUpgrade ...
 
 Pre-framed writes, messages without a task for each connection, and tunnels. The only file that touches uvicorn's
 insides; `tests/unit/test_server.py` fails when a new uvicorn changes them. Without it everything works the ASGI way,
@@ -10,8 +10,10 @@ with the same results and more work for each message.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final, cast
 
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -22,6 +24,32 @@ from .tunnel import Tunnel
 
 ABORT_SECONDS: Final = 5.0
 """How long a connection that is ended may take to accept what is unsent and the close frame."""
+
+
+_UPGRADE: Final = re.compile(rb"GET [!-~]+ HTTP/1\.1\r\n(?:.+\r\n)*?upgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
+
+
+class QuickUpgrade(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, which hands a WebSocket handshake on before it has parsed it: that is done once only.
+
+    Just for a first read that is a whole handshake; everything else is parsed, and upgraded, as ever.
+    """
+
+    _began = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self._began:
+            self._began = True
+            if self.ws_protocol_class is not None and data.endswith(b"\r\n\r\n") and _UPGRADE.match(data):
+                self._unset_keepalive_if_required()
+                self.connections.discard(self)
+                make: Any = self.ws_protocol_class
+                protocol = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
+                protocol.connection_made(self.transport)
+                self.transport.set_protocol(protocol)
+                protocol.data_received(data)
+                return
+        super().data_received(data)
 
 
 class RawWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -40,10 +68,14 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment]
             extensions[RAW_EXTENSION] = self
 
-    def write_frames(self, frames: bytes) -> None:
+    def write_frames(self, frames: bytes, max_unsent_bytes: int) -> bool:
+        transport = self.transport
+        if transport.get_write_buffer_size() > max_unsent_bytes:
+            return False
         # A transport that is closing would still take them, and send them behind the close frame.
-        if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
-            self.transport.write(frames)
+        if self.handshake_complete and not self.close_sent and not transport.is_closing():
+            transport.write(frames)
+        return True
 
     @property
     def is_open(self) -> bool:

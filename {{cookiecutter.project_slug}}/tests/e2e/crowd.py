@@ -1,7 +1,7 @@
 """`Crowd`: people who talk in a room over a stack's public way in, come back when they are cut off, and miss nothing.
 
-Each has a token, keeps the load balancer's cookie, resumes from the last position and repeats what was not acknowledged.
-All that they send and hear is in a ledger of the load tests, which judges it.
+Each has a token, keeps the load balancer's cookie, resumes from the last position and repeats what has no ack. All that
+they send and hear is in a ledger of the load tests, which judges it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from distributed_websocket.auth import issue_token
 from distributed_websocket.codes import may_reconnect
@@ -98,7 +98,11 @@ class Member:
             except ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else LOST
                 self._crowd.closes[code] += 1
-                assert may_reconnect(code), f"{self.name} was told not to come back: {closed}"
+                if not may_reconnect(code):
+                    raise
+            except InvalidStatus as error:
+                body = (error.response.body or b"").decode(errors="replace")
+                self._crowd.refusals[f"{error.response.status_code} {body}"] += 1
             except (OSError, InvalidHandshake) as error:
                 self._crowd.refusals[str(error) or type(error).__name__] += 1
             finally:

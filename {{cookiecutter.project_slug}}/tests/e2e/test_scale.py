@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
 
 from deploy.local import records
-from deploy.probe import get
 from tests.e2e.crowd import Crowd, Door, assert_nothing_lost
-from tests.e2e.project_copy import ProjectCopy, copy_project, wait_until
+from tests.e2e.project_copy import ProjectCopy, copy_project
 
 PEOPLE = 24
 
@@ -58,7 +54,7 @@ async def test_scaling_up_and_down_under_load_loses_nothing(stack: ProjectCopy) 
         judged = await crowd.finish()
         assert set(crowd.by_worker) == {"chat-1", "chat-2"}
         assert set(crowd.closes) == {1012}, "they were told to come back"
-        assert crowd.refusals.total() == 0, "a worker that leaves is not offered any more"
+        assert crowd.refusals == {}, "a worker that leaves is not offered any more"
         assert max(crowd.arrivals.values()) <= 2, "nobody is sent from one that leaves to the next"
         assert_nothing_lost(judged)
     assert stack.run("ps").returncode == 0
@@ -72,7 +68,7 @@ async def test_rolling_restart_under_load_loses_nothing(stack: ProjectCopy) -> N
         assert "All 3 chat workers were restarted." in printed
         judged = await crowd.finish()
         assert set(crowd.closes) == {1012}
-        assert crowd.refusals.total() == 0, "a worker that restarts is not offered meanwhile"
+        assert crowd.refusals == {}, "a worker that restarts is not offered meanwhile"
         assert_nothing_lost(judged)
     after = {name: process.pid for name, process in records.live_processes(stack.root).items()}
     assert {name for name in before if before[name] != after[name]} == {"chat-1", "chat-2", "chat-3"}
@@ -113,18 +109,6 @@ def test_a_rolling_restart_stops_at_a_worker_that_does_not_come_back_and_begins_
     assert done.returncode == 0, done.stderr
     ended = [line.split()[0] for line in done.stdout.splitlines() if "is back" in line]
     assert ended == ["chat-1", "chat-2", "chat-3"]
-
-
-def test_another_worker_that_is_not_ready_keeps_the_next_one_from_its_restart(stack: ProjectCopy) -> None:
-    frozen = records.live_processes(stack.root)["chat-3"]
-    before = {name: process.pid for name, process in records.live_processes(stack.root).items()}
-    frozen.suspend()
-    try:
-        refused = stack.run("rolling-restart", CHAT_DRAIN_SECONDS="2")
-    finally:
-        if frozen.is_running():
-            frozen.resume()
-    del refused, before
 
 
 @pytest.mark.parametrize("count", ["0", "65", "many"])

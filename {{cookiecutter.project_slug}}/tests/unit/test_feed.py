@@ -174,7 +174,7 @@ async def test_history_finds_a_topic_among_others_in_pages(
     assert await history(log_feed, "room/1", before=manager.settled[2].position) == ([0], False)
     assert await history(log_feed, "room/3") == ([], False)
     monkeypatch.setattr(feed, "HISTORY_PAGES", 1)
-    assert await history(log_feed, "room/1") == ([2, 3], True)
+    assert await history(log_feed, "room/1") == ([3], True)
 
 
 async def test_history_does_not_show_what_was_for_named_connections(log_feed: LogFeed, manager: Manager) -> None:
@@ -205,7 +205,9 @@ async def plain_feed(plain_broker: PlainBroker, manager: Manager) -> AsyncIterat
 
 
 async def test_what_is_published_is_heard_without_positions(plain_feed: PlainFeed, manager: Manager) -> None:
-    plain_feed.submit(pending(1))
+    first = pending(1)
+    plain_feed.submit(first)
+    assert first.since > 0
     plain_feed.submit(Pending(Record("", b'{"type":"send_by_conn_id","n":2}', ("c1", "c2"))))
     await eventually(lambda: len(manager.entries) == 2)
     assert [(e.position, e.topic, e.conn_ids) for e in manager.entries] == [("", "room/1", ()), ("", "", ("c1", "c2"))]
@@ -213,6 +215,13 @@ async def test_what_is_published_is_heard_without_positions(plain_feed: PlainFee
     assert [one.error for one in manager.settled] == [None, None]
     assert plain_feed.follow("room/1") == ()
     plain_feed.unfollow("room/1")
+
+
+async def test_a_broker_that_has_nothing_to_say_is_asked_again_and_again(
+    plain_feed: PlainFeed, plain_broker: PlainBroker
+) -> None:
+    asked = plain_broker.asked
+    await eventually(lambda: plain_broker.asked >= asked + 3)
 
 
 async def test_nothing_is_stored(plain_feed: PlainFeed) -> None:

@@ -142,7 +142,7 @@ async def test_ending_twice_and_closing_after_it_is_no_error(worker: Worker) -> 
         assert await client.close_code() == 4001
     await eventually(lambda: not worker.sockets())
     protocol.end(CloseCode.DRAIN)
-    protocol.write_frames(frame_text(b"nobody"))
+    protocol.write_frames(frame_text(b"nobody"), 0)
     protocol.resume_reading()
 
 
@@ -373,7 +373,7 @@ async def test_a_client_that_goes_before_the_hand_over_is_forgotten(
 async def test_a_handshake_that_is_refused_never_opens_the_raw_way() -> None:
     async def refuse(websocket: WebSocket) -> None:
         raw: RawWebSocketProtocol = websocket.scope["extensions"]["distributed_websocket.raw"]
-        raw.write_frames(frame_text(b"not yet"))
+        raw.write_frames(frame_text(b"not yet"), 0)
         raw.end(CloseCode.DRAIN)
         await websocket.close(1008)
 

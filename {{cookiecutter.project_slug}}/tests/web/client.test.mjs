@@ -153,16 +153,13 @@ test("overlapping subscriptions get every message once each over cuts", () =>
     const allRooms = await client.subscribe("room/+");
     const taking = Promise.all([take(one, 200), take(allRooms, 400)]);
     for (let start = 0; start < 200; start += 20) {
-      for (const number of range(start, start + 20)) {
-        await it.publish("room/1", [`1: ${number}`]);
-        await it.publish("room/2", [`2: ${number}`]);
-      }
+      await it.publish_in_turn(["room/1", "room/2"], range(start, start + 20));
       if (start % 40 === 0) await it.cut();
       await sleep(random(0, 50));
     }
     const [ofOne, ofAll] = await taking;
-    assert.deepEqual(ofOne, range(0, 200).map((number) => `1: ${number}`));
-    assert.deepEqual(ofAll, range(0, 200).flatMap((number) => [`1: ${number}`, `2: ${number}`]));
+    assert.deepEqual(ofOne, range(0, 200));
+    assert.deepEqual(ofAll, range(0, 200).flatMap((number) => [number, number]));
   }));
 
 test("a send whose ack was lost is stored once", () =>
@@ -333,13 +330,14 @@ test("a pattern over all shards does not resume and says so", () =>
     const told = [];
     const client = await open({ onHole: (topic) => told.push(topic) });
     const news = await client.subscribe("+/news");
-    for (const number of range(0, 10)) await it.publish(`${number}/news`, [number]);
-    assert.deepEqual((await take(news, 10)).sort(numerically), range(0, 10));
+    const topics = range(0, 10).map((number) => `${number}/news`);
+    await it.publish_in_turn(topics, ["x"]);
+    assert.deepEqual(await take(news, 10), Array(10).fill("x"));
     const taking = take(news, 10);
     await it.cut();
     await until(() => told.length === 1, "a hole");
-    for (const number of range(0, 10)) await it.publish(`${number}/news`, [number]);
-    assert.deepEqual((await taking).sort(numerically), range(0, 10));
+    await it.publish_in_turn(topics, ["x"]);
+    assert.deepEqual(await taking, Array(10).fill("x"));
     assert.deepEqual(told, ["+/news"]);
   }));
 

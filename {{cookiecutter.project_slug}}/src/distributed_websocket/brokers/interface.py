@@ -40,10 +40,12 @@ class Record(NamedTuple):
     conn_ids: tuple[str, ...] = ()
     key: str = ""
     """Idempotency key: the same key within the broker's window is stored once. "" for none."""
+    ephemeral: bool = False
+    """Heard by whoever reads the shard now, and not kept: it has no place in the log, and nobody gets it later."""
 
 
 class Entry(NamedTuple):
-    """A record with its position in the log of its shard (`"ms-seq"`; "" for probes and from brokers without a log)."""
+    """A record with its position in the log of its shard: `"ms-seq"`; "" for what no log keeps, such as probes."""
 
     position: str
     topic: str
@@ -150,7 +152,11 @@ class LogBroker(BrokerInterface):
 
     @abstractmethod
     async def read(self, channel: str, shard: int, after: str, *, limit: int, wait_seconds: float) -> list[Entry]:
-        """Up to `limit` entries behind `after`, in order; waits for the first one at most `wait_seconds`."""
+        """Up to `limit` entries behind `after`, in order; waits for the first one at most `wait_seconds`.
+
+        Behind them comes what was said meanwhile and is not kept: ephemeral records and, where there is nothing else,
+        a probe.
+        """
 
     @abstractmethod
     async def extent(self, channel: str, shard: int) -> Extent:

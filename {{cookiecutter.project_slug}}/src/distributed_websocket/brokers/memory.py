@@ -17,7 +17,7 @@ from .interface import PROBE_TOPIC, START, Entry, Extent, LogBroker, Member, Pla
 class _Log:
     """One shard's log. `grown` is set, and replaced, at each append."""
 
-    __slots__ = ("added", "entries", "epoch", "grown", "last", "positions_by_key", "probes")
+    __slots__ = ("added", "beside", "entries", "epoch", "grown", "last", "positions_by_key", "said")
 
     def __init__(self, retention: int) -> None:
         self.epoch = secrets.token_hex(8)
@@ -25,12 +25,15 @@ class _Log:
         self.positions_by_key: OrderedDict[str, str] = OrderedDict()
         self.last = START
         self.added = 0
-        self.probes = 0
+        self.beside: deque[Entry] = deque(maxlen=500)
+        self.said = 0
+        """How many entries ever went into `beside`, which has what is not kept: probes and ephemeral records."""
         self.grown = asyncio.Event()
 
     def add(self, record: Record) -> str:
-        if record.topic == PROBE_TOPIC:
-            self.probes += 1
+        if record.ephemeral or record.topic == PROBE_TOPIC:
+            self.said += 1
+            self.beside.append(Entry("", record.topic, record.body))
             return f"{time.time_ns() // 1_000_000}-0"
         if record.key and (stored := self.positions_by_key.get(record.key)):
             return stored
@@ -102,7 +105,7 @@ class InMemoryBroker(LogBroker):
 
     async def read(self, channel: str, shard: int, after: str, *, limit: int, wait_seconds: float) -> list[Entry]:
         log = self._log(channel, shard)
-        probes = log.probes
+        said = log.said
         if log.last == after or not log.entries:
             try:
                 # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the event.
@@ -110,7 +113,9 @@ class InMemoryBroker(LogBroker):
                     await log.grown.wait()
             except TimeoutError:
                 return []
-        return log.behind(after)[:limit] or [Entry("", PROBE_TOPIC, b"{}")] * (log.probes - probes)
+        beside = list(log.beside)[said - log.said :] if log.said > said else []
+        entries = log.behind(after)[:limit] + [entry for entry in beside if entry.topic != PROBE_TOPIC]
+        return entries or beside[:1]
 
     async def extent(self, channel: str, shard: int) -> Extent:
         log = self._log(channel, shard)

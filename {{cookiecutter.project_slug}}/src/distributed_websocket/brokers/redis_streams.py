@@ -26,7 +26,8 @@ FOREIGN: Final = "$foreign"
 # One round trip stores a batch: the epoch is made sure of, a key seen within the window gives the position it got the
 # first time, and the log is trimmed by count and by age. The keys of the window live in two hashes by time, the
 # current and the one before, so forgetting them costs nothing. The time is Redis's: workers' clocks do not matter.
-# Probes go into a stream of their own, beside the log, which every reader waits for in the same command.
+# What is not kept, probes and ephemeral records, goes into a short stream of its own, beside the log, which every
+# reader waits for in the same command.
 APPEND: Final = """
 local epoch = redis.call('GET', KEYS[2])
 if not epoch then
@@ -45,8 +46,8 @@ for i = 5, #ARGV, 4 do
     position = redis.call('HGET', current, key) or redis.call('HGET', previous, key)
   end
   if not position then
-    if ARGV[i] == '$probe' then
-      position = redis.call('XADD', KEYS[4], 'MAXLEN', 1, '*', 't', ARGV[i], 'b', ARGV[i + 1])
+    if ARGV[i] == '$probe' or ARGV[i + 2] == 'ephemeral' then
+      position = redis.call('XADD', KEYS[4], 'MAXLEN', '~', 500, '*', 't', ARGV[i], 'b', ARGV[i + 1])
     elseif ARGV[i + 2] == '' then
       position = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 't', ARGV[i], 'b', ARGV[i + 1])
     else
@@ -153,7 +154,8 @@ class RedisBroker(LogBroker):
             self._idempotency_seconds,
         ]
         for record in records:
-            args += (record.topic, record.body, orjson.dumps(record.conn_ids) if record.conn_ids else b"", record.key)
+            conn_ids = orjson.dumps(record.conn_ids) if record.conn_ids else b""
+            args += (record.topic, record.body, b"ephemeral" if record.ephemeral else conn_ids, record.key)
         async with _broker_errors("append to"):
             positions: list[bytes] = await self._append(
                 keys=[f"{key}:log", f"{key}:epoch", f"{key}:keys:", f"{key}:probe"], args=args
@@ -167,11 +169,14 @@ class RedisBroker(LogBroker):
         async with _broker_errors("read from"):
             streams: Any = await self._reads.xread({f"{key}:log": after, f"{key}:probe": probed}, limit, wait)
         entries: list[Entry] = []
+        beside: list[Entry] = []
         for name, items in streams or ():
             if name.endswith(b":log"):
                 entries = [_entry(*item) for item in items]
             else:
                 self._probed[channel, shard] = items[-1][0].decode()
+                beside = [_entry(b"", fields) for _, fields in items if fields[1] != PROBE_TOPIC.encode()]
+        entries += beside
         if streams and not entries:
             entries.append(Entry("", PROBE_TOPIC, b"{}"))
         return entries

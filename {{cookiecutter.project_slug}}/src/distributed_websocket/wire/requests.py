@@ -61,9 +61,12 @@ class Send(Unaddressed, Publication):
 
     type: Literal["send"]
     topic: Topic
+    ephemeral: Annotated[
+        bool | None, Field(description="Only for those who are there now: it is not stored, and its `ack` has no id.")
+    ] = None
     examples = (
         {"type": "send", "topic": "room/1", "data": {"text": "Hello"}, "ref": "m1"},
-        {"type": "send", "topic": "room/1", "data": "typing"},
+        {"type": "send", "topic": "room/1", "data": "typing", "ephemeral": True},
     )
 
 

@@ -347,7 +347,7 @@ export class Client {
     return new Promise((resolve, reject) => {
       const finish = (settle, value) => {
         // A browser may take minutes to say that a connection is closed to which nobody answers: it is not waited for.
-        socket.onopen = socket.onmessage = socket.onclose = null;
+        socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
         socket.close();
         this.#socket = null;
         this.#leave = () => {};
@@ -358,7 +358,8 @@ export class Client {
         settle(value);
       };
       this.#leave = () => finish(resolve);
-      socket.onerror = () => {}; // `close` comes behind it, and says more
+      // Why a handshake failed is not for scripts to know, and Node 20 says no more than this. Later, `close` says it.
+      socket.onerror = this.#leave;
       socket.onclose = ({ code, reason }) => {
         if (mayReconnect(code || LOST)) return finish(resolve);
         const why = `the server closed the connection with ${code} ${reason}`.trim();
@@ -368,6 +369,7 @@ export class Client {
       let heard;
       socket.onopen = () => {
         this.#cancel(handshake);
+        socket.onerror = () => {};
         this.#socket = socket;
         this.#session.connected();
         this.#flush();
