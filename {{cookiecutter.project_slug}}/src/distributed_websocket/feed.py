@@ -114,6 +114,9 @@ class LogFeed:
                 probe_seconds=self._probe_seconds,
                 answer_seconds=self._answer_seconds,
             )
+            if shard != CONTROL_SHARD:
+                # Somebody needs one more shard: no reason to refuse others until it is open. `_run` says if it fails.
+                reader.deaf_reason = None
             reader.start()
         reader.followers += 1
         return reader

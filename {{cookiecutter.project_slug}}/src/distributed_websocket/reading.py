@@ -182,6 +182,9 @@ class ShardReader:
             self._on_batch(self, entries)
         if stored:
             self.position = stored[-1].position
+            if self._moved is not None:
+                self._moved.set()
+                self._moved = None
             LOG_LAG_SECONDS.set(time.time() - parse_position(self.position)[0] / 1000)
             self._passed += len(stored)
             self.tail.extend(stored)

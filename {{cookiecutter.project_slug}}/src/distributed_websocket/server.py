@@ -13,6 +13,7 @@ import asyncio
 import re
 from typing import Any, Final, cast
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
@@ -67,6 +68,11 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             # The application's task was made, and runs from the next tick on.
             extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment]
             extensions[RAW_EXTENSION] = self
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.close_sent and message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # else uvicorn 0.54 logs an error for each handshake that is refused
 
     def write_frames(self, frames: bytes, max_unsent_bytes: int) -> bool:
         transport = self.transport
