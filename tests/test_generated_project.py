@@ -96,18 +96,18 @@ def test_settings_reach_the_programs_from_the_command_line_alone(project: BakedP
         assert run.returncode == 0, run.stderr
         return run.stdout.splitlines()
 
-    assert printed("up", "PORT=9000", "WORKERS=5") == ["-m deploy.local up", "CHAT_PORT=9000", "CHAT_WORKERS=5"]
+    assert printed("up", "PORT=9000", "WORKERS=5") == ["-m deploy up", "CHAT_PORT=9000", "CHAT_WORKERS=5"]
     assert printed("loadtest", "USERS=7", "ROOMS=2", "DURATION=3") == [
-        "-m loadtests",
+        "-m deploy loadtest",
         "LOADTEST_DURATION_SECONDS=3",
         "LOADTEST_ROOMS=2",
         "LOADTEST_USERS=7",
     ]
-    assert printed("logs", "NAME=chat-1") == ["-m deploy.local logs chat-1"]
+    assert printed("logs", "NAME=chat-1") == ["-m deploy logs chat-1"]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PORT", "3000")
         environment.setenv("NAME", "of this machine")
-        assert printed("logs") == ["-m deploy.local logs"]
+        assert printed("logs") == ["-m deploy logs"]
 
 
 def test_no_dependency_can_be_hidden_by_the_package_name(project: BakedProject, project_venv: Path) -> None:

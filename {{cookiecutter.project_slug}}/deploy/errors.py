@@ -3,6 +3,8 @@
 StackError
  ├── BadSetting        a value of the environment, `.env` or pyproject.toml (exit code 2)
  ├── ProgramMissing    no usable Redis or Traefik on this machine
+ ├── EngineMissing     no container engine answers, or it lacks what is needed
+ ├── ComposeFailed     `docker compose` ended with an error
  ├── PortsTaken        somebody else listens on a port of the stack
  ├── WrongState        the command does not fit what runs now
  ├── SupervisorGone    supervisord does not answer
@@ -19,6 +21,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deploy.local.ports import TakenPort
+
+
+QUOTED_LINES = 15
 
 
 class StackError(Exception):
@@ -39,6 +44,17 @@ class ProgramMissing(StackError):
     def __init__(self, what: str, install: str, rejected: Sequence[str] = ()) -> None:
         self.what = what
         super().__init__("\n".join([f"{what} was not found on this machine.", *rejected, install]))
+
+
+class EngineMissing(StackError):
+    pass
+
+
+class ComposeFailed(StackError):
+    def __init__(self, arguments: Sequence[str], output: str) -> None:
+        self.output = output
+        quoted = [f"  | {line}" for line in output.splitlines()[-QUOTED_LINES:]] or ["  | (nothing was written)"]
+        super().__init__("\n".join([f"`docker compose {' '.join(arguments)}` failed. Its last words:", *quoted]))
 
 
 class PortsTaken(StackError):

@@ -7,12 +7,12 @@ monkey.patch_all()  # before anything else imports socket, ssl or threading
 
 import sys
 
-from .settings import BadSettings, read_settings
+from .settings import BadSettings, Settings, read_settings
 
 
 def main() -> int:
     try:
-        settings = read_settings()
+        settings = read_settings(Settings)
     except BadSettings as error:
         print(error, file=sys.stderr)
         return 2

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import resource
 import signal
 import sys
 import time
@@ -27,6 +26,7 @@ from locust.env import Environment
 from . import locust_stats, report, table
 from .audit import Audit, audit
 from .broadcast import CONNECTS_PER_SECOND, Broadcast, BroadcastUser
+from .files import raise_file_limit
 from .histogram import Histogram
 from .login import LoginFailed, NobodyAnswers, sign_up_and_in
 from .report import Report, Second
@@ -81,7 +81,7 @@ class LoadTest:
             f"{settings.users:,} users in {settings.rooms:,} rooms at {settings.url}, {settings.rate:,.0f} messages/s "
             f"for {settings.duration_seconds:,.0f} s, seed {settings.seed}"
         )
-        _raise_file_limit()
+        raise_file_limit()
         locust_stats.use_fine_buckets()
         BroadcastUser.scenario, BroadcastUser.url = scenario, settings.url
         environment = Environment(user_classes=[BroadcastUser], events=events)
@@ -265,14 +265,3 @@ class LoadTest:
 
     def _say(self, text: str) -> None:
         print(f"\r\x1b[2K{text}" if sys.stdout.isatty() else text, flush=True)
-
-
-def _raise_file_limit() -> None:
-    """A connection is an open file, and many systems begin with 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError):  # macOS has a limit of its own below an "unlimited" one
-        logging.getLogger(__name__).warning(
-            "the limit of open files stays at %s", resource.getrlimit(resource.RLIMIT_NOFILE)
-        )

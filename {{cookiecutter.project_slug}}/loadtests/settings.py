@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -16,12 +17,23 @@ class BadSettings(Exception):
     """One line for each bad value: its name, what was received, what is allowed."""
 
 
-class Settings(BaseSettings):
-    """Each `description` says what is allowed. A value that is set but empty counts as not set."""
+class SignedSettings(BaseSettings):
+    """What every run needs. A `description` says what is allowed. A value that is set but empty counts as not set."""
 
     model_config = SettingsConfigDict(
         env_file=PROJECT_ROOT / ".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
     )
+
+    token_secret: SecretStr = Field(
+        default=SecretStr(""),
+        min_length=32,
+        validation_alias="CHAT_TOKEN_SECRET",
+        description="the secret that the stack was started with, at least 32 characters (it is in .env)",
+    )
+
+
+class Settings(SignedSettings):
+    """Of the load test."""
 
     users: int = Field(
         default=200, ge=2, le=20_000, validation_alias="LOADTEST_USERS", description="a whole number from 2 to 20000"
@@ -69,13 +81,6 @@ class Settings(BaseSettings):
         validation_alias="CHAT_WORKERS",
         description="a whole number from 1 to 64",
     )
-    token_secret: SecretStr = Field(
-        default=SecretStr(""),
-        min_length=32,
-        validation_alias="CHAT_TOKEN_SECRET",
-        description="the secret that the stack was started with, at least 32 characters (it is in .env)",
-    )
-
     report: Path = Field(
         default=PROJECT_ROOT / "loadtests" / "reports" / "latest.json",
         validation_alias="LOADTEST_REPORT",
@@ -109,21 +114,24 @@ class Settings(BaseSettings):
         return int(self.rate * self.duration_seconds)
 
 
-def read_settings() -> Settings:
+AnySettings = TypeVar("AnySettings", bound=SignedSettings)
+
+
+def read_settings(settings_class: type[AnySettings]) -> AnySettings:
     """Raises `BadSettings`."""
     try:
-        return Settings()
+        return settings_class()
     except ValidationError as error:
-        raise BadSettings("\n".join(_lines(error))) from None
+        raise BadSettings("\n".join(_lines(settings_class, error))) from None
 
 
-def _lines(error: ValidationError) -> list[str]:
+def _lines(settings_class: type[SignedSettings], error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
         place = problem["loc"][0]  # the variable's name, or the field's where its default is refused
         name, field = next(
             (str(field.validation_alias), field)
-            for attribute, field in Settings.model_fields.items()
+            for attribute, field in settings_class.model_fields.items()
             if place in (attribute, field.validation_alias)
         )
         if field.annotation is not SecretStr:

@@ -38,12 +38,12 @@ def _matrix(report: Report) -> str:
         ]
         if not rows:
             return f"Delivered = expected between all {len(names)} × {len(names)} pairs of workers."
-        return _grid(["sent through", "to", "delivered", "expected"], rows)
+        return grid(["sent through", "to", "delivered", "expected"], rows)
     rows = [
         [origin, *(f"{cells[origin, one]['delivered']:,}/{cells[origin, one]['expected']:,}" for one in names)]
         for origin in names
     ]
-    return "Delivered/expected, by the worker of the sender (rows) and of the receiver (columns)\n" + _grid(
+    return "Delivered/expected, by the worker of the sender (rows) and of the receiver (columns)\n" + grid(
         ["", *names], rows
     )
 
@@ -56,7 +56,7 @@ def _latencies(report: Report) -> str:
         ["connect", *_figures(report["connect"])],
         ["generator's own lag", *_figures(report["generator"]["lag_ms"])],
     ]
-    return _grid(["milliseconds", "count", "p50", "p95", "p99", "p99.9", "max"], rows)
+    return grid(["milliseconds", "count", "p50", "p95", "p99", "p99.9", "max"], rows)
 
 
 def _facts(report: Report) -> str:
@@ -80,7 +80,7 @@ def _figures(latency: Percentiles) -> list[str]:
     return [f"{latency['count']:,}", *("-" if value is None else f"{value:,.1f}" for value in values)]
 
 
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = []
     for row in (header, *rows):

@@ -8,6 +8,7 @@ arguments in the body. It writes its address to stdout, and ends when its stdin 
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import sys
 import time
@@ -417,6 +418,8 @@ def application() -> FastAPI:
 
 
 async def main() -> None:
+    # A line that is cut in the middle of a batch is worth a warning for each message of it, on the ASGI path.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     listener = socket.create_server(("127.0.0.1", 0))
     server = LoopServer(uvicorn.Config(application(), lifespan="off", log_level="warning"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))

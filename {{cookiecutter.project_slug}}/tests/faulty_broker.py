@@ -59,10 +59,10 @@ class FaultyBroker(InMemoryBroker):
             return []
         return entries
 
-    async def extent(self, channel: str, shard: int) -> Extent:
+    async def extent(self, channel: str, shard: int, *, known: tuple[str, str] = ("", "")) -> Extent:
         self.extents += 1
         await self._fault("extent")
-        return await super().extent(channel, shard)
+        return await super().extent(channel, shard, known=known)
 
     async def range(self, channel: str, shard: int, after: str, until: str, *, limit: int) -> list[Entry]:
         await self._fault("range")

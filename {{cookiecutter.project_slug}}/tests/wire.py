@@ -10,6 +10,7 @@ from fastapi import WebSocket
 from distributed_websocket import CloseCode, Connection
 from distributed_websocket.delivery import RAW_EXTENSION, Receiver
 from distributed_websocket.limits import Limits
+from distributed_websocket.tunnel import Tunnel
 from tests.deadline import eventually
 
 Event = MutableMapping[str, Any]
@@ -17,7 +18,7 @@ Fields = dict[str, Any]
 
 
 class Wire:
-    """What the server sends is in `events`; what the client says is put with `say`. `stall` and `vanish` make it bad."""
+    """What the server sends is in `events`; what the client says is put with `say`. `stall` and `vanish` spoil it."""
 
     def __init__(self, raw: "RawWire | None" = None) -> None:
         self.events: list[Event] = []
@@ -72,7 +73,9 @@ class Wire:
         return self.received[:count]
 
 
-async def accepted(wire: Wire, conn_id: str = "c1", limits: Limits | None = None, user: str | None = None) -> Connection:
+async def accepted(
+    wire: Wire, conn_id: str = "c1", limits: Limits | None = None, user: str | None = None
+) -> Connection:
     connection = Connection(wire.websocket, conn_id, user=user, limits=limits or Limits())
     await connection.accept()
     return connection
@@ -80,6 +83,9 @@ async def accepted(wire: Wire, conn_id: str = "c1", limits: Limits | None = None
 
 class RawWire:
     """A `RawSocket` that remembers what was written; `unsent_bytes` is the test's to set."""
+
+    transport: asyncio.Transport  # there is none
+    is_open = True
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
@@ -91,6 +97,9 @@ class RawWire:
 
     def hand_over(self, receiver: Receiver) -> None:
         self.receiver = receiver
+
+    def splice(self, tunnel: Tunnel, answer: bytes) -> None:
+        raise AssertionError("nothing is proxied here")
 
     def pause_reading(self) -> None:
         self.paused = True

@@ -93,7 +93,7 @@ class ShardReader:
             await self._moved.wait()
 
     async def extent(self) -> Extent:
-        return await self._broker.extent(self._channel, self.shard)
+        return await self._broker.extent(self._channel, self.shard, known=(self.position, self.epoch))
 
     async def page(self, after: str, until: str, *, limit: int) -> list[Entry]:
         return await self._broker.range(self._channel, self.shard, after, until, limit=limit)
@@ -115,6 +115,14 @@ class ShardReader:
             if self.position != heard:
                 wait = delays()
             await asyncio.sleep(next(wait))
+            await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                await self._broker.reconnect()
+        except Exception:
+            logger.warning("shard %d: the old connections could not be closed", self.shard, exc_info=True)
 
     async def _open(self) -> None:
         async with asyncio.timeout(self._answer_seconds):

@@ -1,7 +1,7 @@
 """Random interleavings of publishing, subscribing, leaving, resuming and cut connections, on two workers of one log.
 
-Every subscriber must have got each message of its topic behind its first position, once and in order; what the log holds
-at the end is the truth that it is compared with. A failing seed replays.
+Every subscriber must have got each message of its topic behind its first position, once and in order; what the log
+holds at the end is the truth that it is compared with. A failing seed replays.
 """
 
 import asyncio
@@ -68,10 +68,11 @@ class Subscriber:
                 self.got.append(message)
                 self.since = {**self.since, "position": message["id"]}
 
-    def so_far(self) -> str:
-        """The last position that it has, also of what `go` has not taken yet."""
+    def is_at(self, position: str) -> bool:
+        """Whether it has everything up to a position, counting what `go` has not taken yet."""
         ids = [message["id"] for message in self._raw.received if message["type"] == "send"]
-        return str(ids[-1] if ids else self.since["position"] if self.since else "0-0")
+        so_far = ids[-1] if ids else self.since["position"] if self.since else "0-0"
+        return parse_position(so_far) >= parse_position(position)
 
 
 @pytest.fixture
@@ -95,8 +96,7 @@ async def two_managers(redis_server: RedisServer | None, channel: str) -> AsyncI
                 else WebSocketManager(channel, broker_url=redis_server.url, probe_seconds=0.2, shards=1)
             )
             managers.append(await stack.enter_async_context(manager))
-        for manager in managers:
-            await eventually(lambda manager=manager: manager.not_ready_reason is None)  # type: ignore[misc]
+        await eventually(lambda: all(manager.not_ready_reason is None for manager in managers))
         yield managers
 
 
@@ -143,13 +143,15 @@ async def test_everybody_gets_everything_once_and_in_order(
 async def check(broker: BrokerInterface, channel: str, subscribers: list[Subscriber]) -> None:
     assert isinstance(broker, LogBroker)
     entries = await broker.range(channel, 0, "0-0", (await broker.extent(channel, 0)).last, limit=100_000)
+    wanted = {
+        subscriber: [entry.position for entry in entries if concerns(entry, subscriber.pattern)]
+        for subscriber in subscribers
+    }
+    await eventually(lambda: all(subscriber.is_at(wanted[subscriber][-1]) for subscriber in subscribers))
     for subscriber in subscribers:
-        wanted = [entry.position for entry in entries if concerns(entry, subscriber.pattern)]
-        last = parse_position(wanted[-1])
-        await eventually(lambda s=subscriber, last=last: parse_position(s.so_far()) >= last)  # type: ignore[misc]
         await subscriber.go()
         assert subscriber.start is not None
         assert all(subscriber.recovered)
         start = parse_position(subscriber.start)
         got = [message["id"] for message in subscriber.got]
-        assert got == [position for position in wanted if parse_position(position) > start], subscriber.name
+        assert got == [position for position in wanted[subscriber] if parse_position(position) > start]

@@ -1,4 +1,4 @@
-"""Faults of the way to Redis, made for real: nothing is lost, nothing comes twice, and the worker knows that it is deaf."""
+"""Faults of the way to Redis, made for real: nothing lost, nothing twice, and the worker knows when it is deaf."""
 
 import asyncio
 import contextlib
@@ -136,11 +136,9 @@ async def test_a_flushed_redis_is_told_to_everybody_as_a_hole(
     old = listeners[0].raw.received[1]
     async with redis.asyncio.Redis.from_url(own_redis.url) as control:
         await control.flushall()
-    for listener in listeners:
-        await eventually(lambda listener=listener: listener.holes() == ["room/1"])  # type: ignore[misc]
+    await eventually(lambda: all(listener.holes() == ["room/1"] for listener in listeners))
     await store(other, listeners[1], 2)
-    for listener in listeners:
-        await eventually(lambda listener=listener: listener.numbers() == [1, 2])  # type: ignore[misc]
+    await eventually(lambda: all(listener.numbers() == [1, 2] for listener in listeners))
     since = {"position": old["position"], "epoch": old["epoch"]}
     await one.receive(listeners[0].connection, {"type": "subscribe", "topic": "room/1", "since": since})
     assert listeners[0].raw.received[-1]["recovered"] is False
@@ -212,11 +210,11 @@ async def test_a_redis_that_became_a_replica_makes_the_worker_not_ready_until_it
     assert listener.holes() == []
 
 
-async def test_a_worker_that_starts_before_redis_becomes_ready_with_it(
-    own_redis: RedisServer, channel: str
-) -> None:
+async def test_a_worker_that_starts_before_redis_becomes_ready_with_it(own_redis: RedisServer, channel: str) -> None:
     own_redis.stop()
     async with WebSocketManager(channel, broker_url=own_redis.url, answer_seconds=ANSWER_SECONDS) as manager:
-        await eventually(lambda: "Connection refused" in str(manager.not_ready_reason) or "111" in str(manager.not_ready_reason))
+        await eventually(
+            lambda: "Connection refused" in str(manager.not_ready_reason) or "111" in str(manager.not_ready_reason)
+        )
         own_redis.start()
         await eventually(lambda: manager.not_ready_reason is None)

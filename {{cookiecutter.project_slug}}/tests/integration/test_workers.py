@@ -35,7 +35,9 @@ async def start(protocol: str, redis_server: RedisServer, channel: str) -> Async
 async def test_a_message_reaches_the_subscribers_of_every_worker_once(start: Start) -> None:
     workers = await asyncio.gather(*(start() for _ in range(3)))
     async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(connected(worker.url, f"user-{n}")) for n, worker in enumerate(workers)]
+        clients = [
+            await stack.enter_async_context(connected(worker.url, f"user-{n}")) for n, worker in enumerate(workers)
+        ]
         for client in clients:
             await client.subscribe("room/1")
         ack = await clients[0].publish("room/1", "hello")
@@ -50,8 +52,9 @@ async def test_a_message_reaches_the_subscribers_of_every_worker_once(start: Sta
                 "from": "user-0",
                 "at": message["at"],
             }
-            await client.nothing_more()
-            assert len(client.deliveries()) == 1
+        await clients[1].publish("room/1", "again")
+        for client in clients:
+            assert [message["data"] for message in await client.delivered(2)] == ["hello", "again"]
 
 
 async def test_everybody_sees_the_same_order_whoever_sends(start: Start) -> None:
@@ -82,10 +85,9 @@ async def test_who_comes_back_on_another_worker_gets_what_was_missed_and_then_wh
             answer = await client.subscribe("room/1", since={"position": seen["id"], "epoch": subscribed["epoch"]})
             assert answer["recovered"] is True
             await sender.publish("room/1", 4)
-            messages = await client.delivered(4)
-            assert [message["data"] for message in messages] == [1, 2, 3, 4]
-            await client.nothing_more()
-            assert len(client.deliveries()) == 4
+            await sender.publish("room/1", 5)
+            messages = await client.delivered(5)
+            assert [message["data"] for message in messages] == [1, 2, 3, 4, 5]
 
 
 async def test_a_repeated_send_is_stored_once_and_acknowledged_twice(start: Start) -> None:
@@ -96,19 +98,20 @@ async def test_a_repeated_send_is_stored_once_and_acknowledged_twice(start: Star
             await client.send("send", topic="room/1", data="once", ref="same")
         acks = [await client.until("ack"), await client.until("ack")]
         assert acks[0] == acks[1]
-        await client.nothing_more()
-        assert len(client.deliveries()) == 1
+        await client.publish("room/1", "after it")
+        assert [message["data"] for message in await client.delivered(2)] == ["once", "after it"]
 
 
 async def test_after_unsubscribing_nothing_comes(start: Start) -> None:
     worker = await start()
     async with connected(worker.url) as client:
         await client.subscribe("room/1")
+        await client.subscribe("room/2")
         await client.send("unsubscribe", topic="room/1", ref=7)
         assert await client.until("unsubscribed") == {"type": "unsubscribed", "topic": "room/1", "ref": 7}
         await client.publish("room/1", "unheard")
-        await client.nothing_more()
-        assert client.deliveries() == []
+        await client.publish("room/2", "heard")
+        assert [message["data"] for message in await client.delivered(1)] == ["heard"]
 
 
 async def test_overlapping_patterns_deliver_once(start: Start) -> None:
@@ -117,9 +120,8 @@ async def test_overlapping_patterns_deliver_once(start: Start) -> None:
         for pattern in ("room/1", "room/+", "#"):
             await client.subscribe(pattern)
         await client.publish("room/1", "once")
-        await client.delivered(1)
-        await client.nothing_more()
-        assert len(client.deliveries()) == 1
+        await client.publish("room/1", "after it")
+        assert [message["data"] for message in await client.delivered(2)] == ["once", "after it"]
 
 
 class Open(Policy):
@@ -149,7 +151,11 @@ async def test_what_goes_to_everybody_and_to_one_crosses_workers_where_the_polic
 async def test_clients_may_not_broadcast_or_address_by_default(start: Start) -> None:
     worker = await start()
     async with connected(worker.url) as client:
-        for kind, fields in (("broadcast", {}), ("send_by_conn_id", {"conn_id": "x"}), ("send", {"topic": "$internal"})):
+        for kind, fields in (
+            ("broadcast", {}),
+            ("send_by_conn_id", {"conn_id": "x"}),
+            ("send", {"topic": "$internal"}),
+        ):
             await client.send(kind, ref=kind, **fields)
             error = await client.until("error")
             assert (error["code"], error["ref"]) == ("not_allowed", kind)

@@ -1,9 +1,6 @@
-"""What a client says and makes of the answers, without a network: a model of a server decides what comes when."""
+"""What a client says and makes of the answers, without a network."""
 
 import json
-import random
-from collections import defaultdict, deque
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,10 +21,7 @@ from distributed_websocket.client.events import (
 )
 from distributed_websocket.client.place import MAX_TOPICS, Place, overlap
 from distributed_websocket.client.session import RETRY_AT_ONCE, ClientSession
-from distributed_websocket.topics import matches
-
-TOPICS = ("a/1", "a/2", "b/1", "b")
-SPANS_SHARDS = "+/1"
+from tests.session_model import Run
 
 
 def heard(session: ClientSession, **fields: Any) -> list[Event]:
@@ -50,184 +44,15 @@ def connected() -> ClientSession:
     return session
 
 
-# Against a model
-
-
-class Model:
-    """One log, one connection, all freedom that the protocol leaves: replays in pieces, live messages in between."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
-        self.log: list[str] = []
-        """Topics; the position of an entry is its index."""
-        self.trimmed = 0
-        self.stored: dict[str, int] = {}
-        self.connect()
-
-    def connect(self) -> None:
-        self.requests: deque[dict[str, Any]] = deque()
-        self.answers: deque[str] = deque()
-        self.live: set[str] = set()
-        self.replay: tuple[str, int] | None = None
-
-    def say(self, **fields: Any) -> None:
-        self.answers.append(json.dumps(fields))
-
-    def publish(self, topic: str) -> int:
-        self.log.append(topic)
-        if matches(topic, self.live):
-            self.say(type="send", topic=topic, id=f"{len(self.log) - 1}-0")
-        return len(self.log) - 1
-
-    def step(self) -> None:
-        if self.replay is not None:
-            self.replay_a_piece(*self.replay)
-        elif self.requests:
-            request = self.requests.popleft()
-            if self.chance.random() < 0.1:
-                self.say(type="error", code="overloaded", detail="", ref=request["ref"])
-            else:
-                getattr(self, request["type"])(request["topic"], request)
-
-    def replay_a_piece(self, pattern: str, index: int) -> None:
-        end = min(index + self.chance.randint(1, 4), len(self.log))
-        for position in range(index, end):
-            if matches(self.log[position], pattern):
-                self.say(type="send", topic=self.log[position], id=f"{position}-0")
-        self.replay = (pattern, end)
-        if end == len(self.log):
-            self.replay = None
-            self.live.add(pattern)
-
-    def subscribe(self, topic: str, request: dict[str, Any]) -> None:
-        answer = {"type": "subscribed", "topic": topic, "epoch": "one", "ref": request["ref"]}
-        since = request.get("since")
-        self.live.discard(topic)
-        if since is not None and int(since["position"].split("-")[0]) + 1 >= self.trimmed:
-            self.say(**answer, position=since["position"], recovered=True)
-            self.replay = (topic, int(since["position"].split("-")[0]) + 1)
-            return
-        if topic == SPANS_SHARDS:
-            answer["epoch"] = None
-        self.say(**answer, position=None if topic == SPANS_SHARDS else f"{len(self.log) - 1}-0", recovered=False)
-        self.live.add(topic)
-
-    def unsubscribe(self, topic: str, request: dict[str, Any]) -> None:
-        self.live.discard(topic)
-        self.say(type="unsubscribed", topic=topic, ref=request["ref"])
-
-    def send(self, topic: str, request: dict[str, Any]) -> None:
-        if request["ref"] not in self.stored:
-            self.stored[request["ref"]] = self.publish(topic)
-        self.say(type="ack", ref=request["ref"], id=f"{self.stored[request['ref']]}-0")
-
-
-class Run:
-    """A session against the model, driven at random."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.model = Model(self.chance)
-        self.model.publish("b")
-        self.session = ClientSession()
-        self.session.connected()
-        self.delivered: dict[str, list[int | None]] = defaultdict(list)
-        """Positions by subscription; None for a hole."""
-        self.acks: dict[str, int] = {}
-        self.holes = 0
-
-    def exchange(self, most: int) -> None:
-        self.model.requests += [json.loads(text) for text in self.session.to_send()]
-        for _ in range(self.chance.randint(0, most)):
-            self.model.step()
-        for _ in range(self.chance.randint(0, most)):
-            if self.model.answers:
-                for event in self.session.received(self.model.answers.popleft()):
-                    self.note(event)
-        if self.session.refused and self.chance.random() < 0.3:
-            self.session.retry()
-
-    def note(self, event: Event) -> None:
-        match event:
-            case Delivered(topic, message):
-                self.delivered[topic].append(int(message["id"].split("-")[0]))
-            case Hole(topic):
-                self.delivered[topic].append(None)
-                self.holes += 1
-            case Subscribed(topic):
-                position = self.session.places[topic].position
-                if position is not None and not self.delivered[topic]:
-                    self.delivered[topic].append(int(position.split("-")[0]))
-            case Answered(ref, answer) if answer["type"] == "ack":
-                assert ref not in self.acks
-                self.acks[ref] = int(answer["id"].split("-")[0])
-
-    def disturb(self) -> None:
-        what = self.chance.random()
-        place = self.chance.choice(list(self.session.places))
-        if what < 0.05:
-            self.session.disconnected()
-            self.model.connect()
-            self.session.connected()
-        elif what < 0.1 and self.session.places[place].wanted:
-            self.session.pause(place)
-        elif what < 0.2 and not self.session.places[place].wanted:
-            self.session.resume(place)
-        elif what < 0.5:
-            self.model.publish(self.chance.choice(TOPICS))
-        elif what < 0.6:
-            self.session.send(self.chance.choice(TOPICS), "x")
-        elif what < 0.605:
-            self.model.trimmed = max(0, len(self.model.log) - 5)
-
-    def settle(self) -> None:
-        for topic, place in self.session.places.items():
-            if not place.wanted:
-                self.session.resume(topic)
-        for last in (False, True):
-            for _ in range(500):
-                self.exchange(20)
-            for topic in TOPICS if not last else ():
-                self.model.publish(topic)
-        assert not self.model.requests
-        assert not self.session.refused
-
-    def faults(self) -> Iterator[str]:
-        """What was not delivered, or not in order, and no hole told of it.
-
-        A pattern that spans shards has an order for each topic only. After a hole, it may get some of what is missing.
-        """
-        for topic in filter(lambda topic: matches(topic, SPANS_SHARDS), TOPICS):
-            of_topic = [at for at in self.delivered[SPANS_SHARDS] if at is not None and self.model.log[at] == topic]
-            if sorted(set(of_topic)) != of_topic or of_topic[-1] != len(self.model.log) - 4 + TOPICS.index(topic):
-                yield f"{topic} of {SPANS_SHARDS}: {of_topic}"
-        for pattern, positions in self.delivered.items():
-            if pattern == SPANS_SHARDS:
-                continue
-            for before, after in zip(positions, [*positions[1:], len(self.model.log)], strict=True):
-                if before is None or after is None:
-                    continue
-                if after <= before:
-                    yield f"{pattern}: {after} behind {before}"
-                for missing in range(before + 1, after):
-                    if matches(self.model.log[missing], pattern):
-                        yield f"{pattern}: {missing} is missing"
-
-
 @pytest.mark.parametrize("first_seed", range(0, 200, 20))
 def test_every_subscription_gets_every_message_once_and_in_order_or_is_told(first_seed: int) -> None:
     holes = 0
     for seed in range(first_seed, first_seed + 20):
-        run = Run(seed)
-        for topic in ("a/1", "a/+", "#", "b/#", SPANS_SHARDS):
-            run.session.subscribe(topic)
-        for _ in range(400):
-            run.disturb()
-            run.exchange(3)
-        run.settle()
+        session = ClientSession()
+        run = Run(session, seed)
+        run.play()
         assert list(run.faults()) == [], seed
-        assert run.acks == run.model.stored, seed
-        assert all(place.live and place.held is None for place in run.session.places.values()), seed
+        assert all(place.live and place.held is None for place in session.places.values()), seed
         holes += run.holes
     assert holes
 

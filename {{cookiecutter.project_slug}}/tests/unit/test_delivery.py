@@ -219,7 +219,7 @@ def test_everybody_gets_exactly_what_its_patterns_match_once_and_in_order(data: 
     count = fan_out(entries, lambda e: index.match(e.topic))
     assert count == sum(len(index.match(e.topic)) for e in entries)
     for connection, wire in itertools.product(connections, wires):
-        if connection.raw is wire:
+        if connection.raw == wire:
             assert [m["n"] for m in wire.received] == [
                 n for n, e in enumerate(entries) if connection in index.match(e.topic)
             ]

@@ -18,6 +18,8 @@ from distributed_websocket import (
     Message,
     Policy,
     WebSocketManager,
+)
+from distributed_websocket import (
     manager as module,
 )
 from distributed_websocket.brokers.memory import InMemoryBroker
@@ -243,8 +245,7 @@ async def test_one_broken_connection_does_not_stop_a_broadcast(manager: WebSocke
 async def test_what_a_service_submits_reaches_every_worker() -> None:
     broker = InMemoryBroker()
     async with WebSocketManager("channel", broker=broker) as one, WebSocketManager("channel", broker=broker) as other:
-        for manager in (one, other):
-            await eventually(lambda manager=manager: manager.not_ready_reason is None)  # type: ignore[misc]
+        await eventually(lambda: one.not_ready_reason is None and other.not_ready_reason is None)
         (_, near), (_, far) = await join(one, topic="room/1"), await join(other, "c2", topic="room/1")
         one.submit(Message(topic="room/1", data={"n": 1}))
         one.submit(Message(type="broadcast", data={"n": 2}))

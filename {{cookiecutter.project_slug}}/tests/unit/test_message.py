@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 
 from distributed_websocket.codes import ErrorCode
 from distributed_websocket.exceptions import InvalidMessage, InvalidSubscription
-from distributed_websocket.message import MAX_CONN_IDS, TYPES, Message, decode, encode, reference
+from distributed_websocket.message import MAX_CONN_IDS, RESERVED, TYPES, Message, decode, encode, reference
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -27,7 +31,21 @@ def test_a_frame_holds_one_object() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "{", "[1]", "1", '"a"', "null", "NaN", '{"a":NaN}', '"\\ud800"', b"\xff", "{}{}", "[" * 2000 + "]" * 2000],
+    [
+        "",
+        "x",
+        "{",
+        "[1]",
+        "1",
+        '"a"',
+        "null",
+        "NaN",
+        '{"a":NaN}',
+        '"\\ud800"',
+        b"\xff",
+        "{}{}",
+        "[" * 2000 + "]" * 2000,
+    ],
     ids=lambda text: repr(text[:12]),
 )
 def test_anything_else_is_malformed(text: str | bytes) -> None:
@@ -146,7 +164,7 @@ def test_the_clients_object_is_left_as_it_is() -> None:
     st.sampled_from(["send", "history", "broadcast", "send_by_conn_id"]),
 )
 def test_serializing_gives_the_message_again(fields: dict[str, Any], kind: str) -> None:
-    data = {key: value for key, value in fields.items() if key not in ("type", "topic", "conn_id", "ref")}
+    data = {key: value for key, value in fields.items() if key not in (*RESERVED, "ref", "ephemeral")}
     data["type"] = kind
     if kind in ("send", "history"):
         data["topic"] = "room/1"

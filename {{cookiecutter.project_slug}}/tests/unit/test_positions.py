@@ -18,7 +18,23 @@ def test_positions_order_by_number_and_not_by_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5", "-", "5-", "-5", "a-1", "1-a", "1--2", "1-2-3", " 1-2", "+1-2", "١-٢", "²-1", "1-" + "9" * 40]
+    "text",
+    [
+        "",
+        "5",
+        "-",
+        "5-",
+        "-5",
+        "a-1",
+        "1-a",
+        "1--2",
+        "1-2-3",
+        " 1-2",
+        "+1-2",
+        "\u0661-\u0662",
+        "\u00b2-1",
+        "1-" + "9" * 40,
+    ],
 )
 def test_anything_else_is_refused_with_what_was_received(text: str) -> None:
     with pytest.raises(ValueError, match="a position is"):

@@ -85,9 +85,7 @@ async def publish(broker: FaultyBroker, *numbers: int) -> str:
     return (await broker.append("channel", 0, [Record("room/1", b"%d" % number) for number in numbers]))[-1]
 
 
-async def test_a_reader_hands_over_what_is_new_since_it_began(
-    start: Start, broker: FaultyBroker, heard: Heard
-) -> None:
+async def test_a_reader_hands_over_what_is_new_since_it_began(start: Start, broker: FaultyBroker, heard: Heard) -> None:
     before = await publish(broker, 1)
     reader = start()
     assert reader.deaf_reason == "the log was not heard yet"
@@ -215,7 +213,9 @@ async def test_a_log_that_cannot_be_reached_says_so_to_whoever_waits_for_its_pos
     await reader.opened()
 
 
-async def test_a_batch_that_could_not_be_handed_over_comes_again(start: Start, broker: FaultyBroker, heard: Heard) -> None:
+async def test_a_batch_that_could_not_be_handed_over_comes_again(
+    start: Start, broker: FaultyBroker, heard: Heard
+) -> None:
     reader = start()
     await eventually(lambda: reader.deaf_reason is None)
     heard.failure = RuntimeError("on_batch failed")

@@ -21,7 +21,6 @@ from distributed_websocket import (
     Message,
     WebSocketException,
     WebSocketManager,
-    WebSocketProxy,
     ahandle,
     handle,
 )
@@ -62,7 +61,9 @@ def with_receive(**options: Any) -> dict[str, Any]:
     manager = WebSocketManager("channel:1", **options) if options else first["manager"]
     app.router.on_event("startup")(manager.startup)
     app.router.on_event("shutdown")(manager.shutdown)
-    return run(1, app=app, manager=manager, Connection=Connection, status=status, WebSocketDisconnect=WebSocketDisconnect)
+    return run(
+        1, app=app, manager=manager, Connection=Connection, status=status, WebSocketDisconnect=WebSocketDisconnect
+    )
 
 
 @contextlib.asynccontextmanager
@@ -101,8 +102,7 @@ async def test_basic_usage_with_receive(protocol: str) -> None:
 async def test_a_broker_of_the_users_own_with_just_the_six_coroutines() -> None:
     one, other = with_receive(broker_class=PlainBroker), with_receive(broker_class=PlainBroker)
     async with served(one) as near, served(other) as far:
-        for namespace in (one, other):
-            await eventually(lambda n=namespace: n["manager"].not_ready_reason is None)  # type: ignore[misc]
+        await eventually(lambda: all(names["manager"].not_ready_reason is None for names in (one, other)))
         async with connected(f"{near}/ws/one") as sender, connected(f"{far}/ws/two") as receiver:
             await receiver.subscribe("room/1")
             await sender.publish("room/1", "hello")

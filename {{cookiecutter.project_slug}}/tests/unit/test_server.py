@@ -340,9 +340,7 @@ async def test_what_a_client_said_before_the_hand_over_is_handled() -> None:
 
 
 @pytest.mark.parametrize("how", ["closes", "vanishes", "is ended"])
-async def test_a_client_that_goes_before_the_hand_over_is_forgotten(
-    how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_goes_before_the_hand_over_is_forgotten(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "ABORT_SECONDS", 60)
     async with WebSocketManager("channel") as manager:
         go_on = asyncio.Event()
@@ -392,6 +390,79 @@ async def test_a_request_that_is_no_websocket_handshake_is_refused() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+        writer.close()
+        await writer.wait_closed()
+
+
+# Quick upgrades
+
+
+@contextlib.asynccontextmanager
+async def quick(protocol: str = RAW) -> AsyncIterator[str]:
+    """A service with a page and a WebSocket that says where it is, behind `QuickUpgrade`."""
+    app = FastAPI()
+
+    @app.get("/page")
+    async def page() -> str:
+        return "page"
+
+    @app.websocket("/ws")
+    async def where(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(str(websocket.query_params))
+
+    async with serving(app, protocol, http=server.QuickUpgrade) as (_, address):
+        yield address
+
+
+HANDSHAKE = (
+    b"GET /ws?a=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("protocol", [RAW, "websockets-sansio"])
+@pytest.mark.parametrize(
+    "parts",
+    [[HANDSHAKE], [HANDSHAKE[:20], HANDSHAKE[20:]], [PAGE, HANDSHAKE]],
+    ids=["at once", "in two parts", "after a request"],
+)
+async def test_a_handshake_is_upgraded_however_it_comes(parts: list[bytes], protocol: str) -> None:
+    async with quick(protocol) as address:
+        host, port = address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            if part == PAGE:
+                assert await reader.readuntil(b'"page"')
+            await asyncio.sleep(0.02)
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(5) == b"\x81\x03a=1"
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "request_", [PAGE, PAGE.replace(b"x\r\n", b"x\r\nX-Upgrade: websocket\r\n"), PAGE[:-2] + b"X: upgrade: websocket\r\n\r\n"]
+)
+async def test_a_plain_request_is_answered_as_ever(request_: bytes) -> None:
+    async with quick() as address:
+        host, port = address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request_)
+        assert await reader.readuntil(b'"page"')
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_without_a_websocket_protocol_nothing_is_upgraded(caplog: pytest.LogCaptureFixture) -> None:
+    async with quick("none") as address:
+        host, port = address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(HANDSHAKE)
+        assert b" 404 " in await reader.readline()
         writer.close()
         await writer.wait_closed()
 

@@ -143,6 +143,9 @@ class LogBroker(BrokerInterface):
             return range(self.shards)
         return (self.shard_of(pattern),)
 
+    async def reconnect(self) -> None:
+        """Use new connections: the old ones look healthy, but what should have come over them did not."""
+
     @abstractmethod
     async def append(self, channel: str, shard: int, records: Sequence[Record]) -> list[str]:
         """Store records in their order, in one round trip. Returns their positions.
@@ -159,8 +162,11 @@ class LogBroker(BrokerInterface):
         """
 
     @abstractmethod
-    async def extent(self, channel: str, shard: int) -> Extent:
-        """What the log holds now. Names a new epoch where there is no log yet."""
+    async def extent(self, channel: str, shard: int, *, known: tuple[str, str] = ("", "")) -> Extent:
+        """What the log holds now. Names a new epoch where there is no log yet.
+
+        `known` is a position that was read, and its epoch: where the log has lost that entry, it begins a new epoch.
+        """
 
     @abstractmethod
     async def range(self, channel: str, shard: int, after: str, until: str, *, limit: int) -> list[Entry]:

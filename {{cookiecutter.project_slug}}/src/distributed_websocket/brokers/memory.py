@@ -117,7 +117,7 @@ class InMemoryBroker(LogBroker):
         entries = log.behind(after)[:limit] + [entry for entry in beside if entry.topic != PROBE_TOPIC]
         return entries or beside[:1]
 
-    async def extent(self, channel: str, shard: int) -> Extent:
+    async def extent(self, channel: str, shard: int, *, known: tuple[str, str] = ("", "")) -> Extent:
         log = self._log(channel, shard)
         first = log.entries[0].position if log.entries else ""
         return Extent(log.epoch, log.last, first, added=log.added, given_up=log.added - len(log.entries))

@@ -1,0 +1,86 @@
+"""The container engine: whether there is one, and what it says about this stack's containers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+ANSWER_SECONDS = 20
+WORKING_DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+
+
+def missing_reason() -> str | None:
+    """Why containers cannot be run here, in a sentence; None where they can."""
+    if shutil.which("docker") is None:
+        return "there is no `docker` on the PATH"
+    needed = (
+        (["info", "--format", "{{.ServerVersion}}"], "no container engine answers"),
+        (["compose", "version", "--short"], "the compose plugin of Docker is missing"),
+        (["buildx", "version"], "the buildx plugin of Docker is missing"),
+    )
+    for arguments, complaint in needed:
+        try:
+            answer = _docker(*arguments)
+        except subprocess.TimeoutExpired:
+            return f"`docker {arguments[0]}` does not answer within {ANSWER_SECONDS} s"
+        # `docker info` ends with 0 where only the client is there, and prints no version then.
+        if answer.returncode or not answer.stdout.strip():
+            return complaint
+    return None
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the engine says of one container."""
+
+    id: str
+    service: str
+    state: str
+    """created, running, paused, restarting, exited, dead"""
+    health: str
+    """healthy, unhealthy, starting; empty without a health check"""
+    health_output: str
+    """Of the last check."""
+    exit_code: int
+    pid: int
+    started: datetime
+    folder: str
+    """Of the project that it belongs to."""
+
+
+def containers(project: str) -> list[Container]:
+    """All of a compose project, running or not; none where the engine does not answer."""
+    listed = _docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT_LABEL}={project}")
+    if listed.returncode or not listed.stdout.split():
+        return []
+    inspected = _docker("inspect", "--type", "container", *listed.stdout.split())
+    # One may have gone meanwhile, which is an error for the engine; the others are printed.
+    return [_container(facts) for facts in json.loads(inspected.stdout or "[]")]
+
+
+def _container(facts: dict[str, Any]) -> Container:
+    state, labels = facts["State"], facts["Config"]["Labels"]
+    health = state.get("Health") or {}
+    checks = health.get("Log") or [{}]
+    return Container(
+        id=facts["Id"],
+        service=labels[SERVICE_LABEL],
+        state=state["Status"],
+        health=health.get("Status", ""),
+        health_output=checks[-1].get("Output", "").strip(),
+        exit_code=state["ExitCode"],
+        pid=state["Pid"],
+        # Nanoseconds are more than a datetime holds.
+        started=datetime.fromisoformat(state["StartedAt"][:19] + "+00:00"),
+        folder=labels.get(WORKING_DIRECTORY_LABEL, ""),
+    )
+
+
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=ANSWER_SECONDS)

@@ -1,0 +1,152 @@
+"""The faults: each does its harm, says whom it hits, and returns when nothing more will happen. Cancelled or not, what
+can be undone is undone then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from .crowd import Crowd
+from .detour import Detour
+from .member import Member
+from .schedule import FaultName, Planned
+from .stack import FaultFailed, Stack
+
+FLOOD_BYTES = 32_000
+"""One message of those that nobody takes who does not read; in base64, and so below the limit of 64 KiB."""
+FLOOD_PER_SECOND = 20
+"""From one client; its limit is 50."""
+
+
+@dataclass
+class Scene:
+    """What a fault has to do with."""
+
+    stack: Stack
+    crowd: Crowd
+    planned: Planned
+    seconds: float
+    """How long what can last shall last."""
+    detour: Detour | None
+    """Of the worker that can be parted from Redis."""
+    say: Callable[[str], None]
+    hit: Sequence[Member] = ()
+    struck_at: float | None = field(default=None)
+    """Monotonic seconds; None before the fault has begun."""
+
+    def strike(self, members: Sequence[Member], what: str) -> None:
+        """From now on it is measured what becomes of the clients; `members` are those who are hit."""
+        self.hit = list(members)
+        self.struck_at = time.monotonic()
+        self.crowd.watch()
+        self.say(f"{what}; that hits {len(self.hit):,} clients")
+
+
+async def kill_worker(scene: Scene) -> None:
+    worker = scene.planned.target
+    scene.strike(scene.crowd.at(worker), f"{worker} is killed")
+    scene.stack.kill(worker)
+
+
+async def roll_workers(scene: Scene) -> None:
+    scene.strike(scene.crowd.members, "the workers are restarted one after the other")
+    await scene.stack.command("rolling-restart")
+
+
+async def kill_gateway(scene: Scene) -> None:
+    gateway = scene.planned.target
+    # Which gateway a client came through is not known; with several, some of these stay.
+    scene.strike(scene.crowd.members, f"{gateway} is killed")
+    scene.stack.kill(gateway)
+
+
+async def restart_redis(scene: Scene) -> None:
+    scene.strike(scene.crowd.members, "Redis is restarted")
+    await scene.stack.command("restart", "redis")
+
+
+async def freeze_redis(scene: Scene) -> None:
+    redis = scene.stack.process("redis")
+    scene.strike(scene.crowd.members, f"Redis is frozen for {scene.seconds:.0f} s")
+    redis.suspend()
+    try:
+        await asyncio.sleep(scene.seconds)
+    finally:
+        redis.resume()
+
+
+async def cut_worker(scene: Scene) -> None:
+    worker, stack = scene.planned.target, scene.stack
+    addresses = stack.redis_connections(worker)
+    if not addresses and scene.detour is not None:
+        addresses = set(scene.detour.exits)
+    scene.strike(scene.crowd.at(worker), f"{worker} loses its {len(addresses)} Redis connections")
+    if not await stack.kill_redis_connections(addresses):
+        raise FaultFailed(f"{worker} had no connection to Redis")
+
+
+async def partition_worker(scene: Scene) -> None:
+    worker, detour = scene.planned.target, scene.detour
+    assert detour is not None
+    if not detour.exits:
+        raise FaultFailed(f"{worker} does not reach Redis by the way that can be blocked")
+    scene.strike(scene.crowd.at(worker), f"{worker} is parted from Redis for {scene.seconds:.0f} s")
+    detour.block()
+    try:
+        await asyncio.sleep(scene.seconds)
+    finally:
+        detour.unblock()
+
+
+async def stall_clients(scene: Scene) -> None:
+    crowd = scene.crowd
+    stalled = [crowd.members[number] for number in scene.planned.members]
+    rooms = {member.topic for member in stalled}
+    others = crowd.those(lambda member: member.topic in rooms and member not in stalled)
+    scene.strike(stalled, f"clients stop reading for {scene.seconds:.0f} s while their rooms are flooded")
+    for member in stalled:
+        member.stall()
+    try:
+        async with asyncio.timeout(scene.seconds):
+            while True:
+                for member in others:
+                    member.say(time.monotonic_ns(), "x" * FLOOD_BYTES)
+                await asyncio.sleep(1 / FLOOD_PER_SECOND)
+    except TimeoutError:
+        pass
+    finally:
+        for member in stalled:
+            member.read_on()
+
+
+async def drop_clients(scene: Scene) -> None:
+    dropped = [scene.crowd.members[number] for number in scene.planned.members]
+    scene.strike(dropped, "clients lose their connections at once")
+    for member in dropped:
+        member.drop()
+
+
+FAULTS: dict[FaultName, Callable[[Scene], Awaitable[None]]] = {
+    FaultName.KILL_WORKER: kill_worker,
+    FaultName.ROLL_WORKERS: roll_workers,
+    FaultName.KILL_GATEWAY: kill_gateway,
+    FaultName.RESTART_REDIS: restart_redis,
+    FaultName.FREEZE_REDIS: freeze_redis,
+    FaultName.CUT_WORKER: cut_worker,
+    FaultName.PARTITION_WORKER: partition_worker,
+    FaultName.STALL_CLIENTS: stall_clients,
+    FaultName.DROP_CLIENTS: drop_clients,
+}
+
+ENDS_CONNECTIONS = frozenset(
+    {
+        FaultName.KILL_WORKER,
+        FaultName.ROLL_WORKERS,
+        FaultName.KILL_GATEWAY,
+        FaultName.STALL_CLIENTS,
+        FaultName.DROP_CLIENTS,
+    }
+)
+"""Those that did not happen if every client kept its connection."""

@@ -1,0 +1,227 @@
+"""A row for each fault, and the verdict on all of them. Pure, but for `write`.
+
+The types below are the schema of the file. Times in it are milliseconds, unless the name says something else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from ..audit import Audit
+from .witness import Tally
+
+SCHEMA = 1
+"""Grows when a field changes its meaning or goes."""
+EXAMPLES = 5
+"""Missing messages that are named in a row."""
+FEWEST_HANDSHAKES = 20
+"""In a second with fewer, nothing is said about how they were spread: one client would be several percent."""
+
+
+class Back(TypedDict):
+    """The longest that each client who was hit had to wait for anything: to be connected again with all that it missed,
+    for an ack, or for a message that was acknowledged. `None` where nobody was hit."""
+
+    p50: float | None
+    p99: float | None
+    max: float | None
+
+
+class MissingMessage(TypedDict):
+    position: str
+    topic: str
+    user: str
+
+
+class FaultRow(TypedDict):
+    fault: str
+    target: str
+    """The process that was struck; empty where it was all of them, or clients."""
+    at_seconds: float
+    """Since the first fault was prepared."""
+    lasted_seconds: float
+    """From the strike until all was as before."""
+    hit: int
+    """Clients: those whom the fault was meant for, and all others who lost their connection."""
+    lost_connection: int
+    """Clients of them who did."""
+    not_back: int
+    back_ms: Back
+    sent: int
+    acknowledged: int
+    lost: int
+    """Deliveries: acknowledged messages that a client never got."""
+    duplicated: int
+    out_of_order: int
+    recovered: int
+    """Times that a client came back and was brought up to date."""
+    unrecovered: int
+    """Times that it was told of a hole instead."""
+    busiest_worker_excess: float | None
+    """How much more than its share of the new connections of a second a worker got at most: 0.2 is 20 %. Counted are
+    the workers that are not down. `None` where no second had enough of them, or there is one worker."""
+    missing_examples: list[MissingMessage]
+    closes: dict[str, int]
+    refused: dict[str, int]
+    errors: dict[str, int]
+    problems: list[str]
+    """What went wrong beside the messages."""
+
+
+class VerdictText(TypedDict):
+    outcome: str
+    """passed, failed or interrupted."""
+    reasons: list[str]
+
+
+class ChaosReport(TypedDict):
+    schema: int
+    verdict: VerdictText
+    started_at: str
+    """ISO 8601, UTC."""
+    settings: dict[str, str | int | float | bool]
+    rows: list[FaultRow]
+    sent: int
+    acknowledged: int
+    expected: int
+    delivered: int
+    said_late_p99_ms: float | None
+    """How late the crowd itself was (99th percentile)."""
+
+
+class Difference:
+    """What an audit says more than the one before it: so much came of one fault."""
+
+    def __init__(self, before: Audit | None, after: Audit) -> None:
+        self.sent = after.sent - (before.sent if before else 0)
+        self.acknowledged = after.acknowledged - (before.acknowledged if before else 0)
+        self.lost = after.missing - (before.missing if before else 0)
+        self.duplicated = after.duplicates - (before.duplicates if before else 0)
+        self.out_of_order = after.out_of_order - (before.out_of_order if before else 0)
+        self.unrecovered = after.unrecovered - (before.unrecovered if before else 0)
+        self.other = _otherwise_wrong(after) - (_otherwise_wrong(before) if before else 0)
+        first = before.sent if before else 0
+        missing = [one for pair in after.pairs.values() for one in pair.examples if one.message >= first]
+        self.examples = sorted(missing, key=lambda one: one.message)[:EXAMPLES]
+
+
+def _otherwise_wrong(audit: Audit) -> int:
+    return audit.stale + audit.misrouted + audit.foreign + audit.position_conflicts + audit.shared_positions
+
+
+def row(
+    *,
+    fault: str,
+    target: str,
+    at_seconds: float,
+    lasted_seconds: float,
+    waits_ms: Sequence[float],
+    lost_connection: int,
+    not_back: int,
+    difference: Difference,
+    tally: Tally,
+    workers: int,
+    problems: Sequence[str],
+) -> FaultRow:
+    """`waits_ms` has one for each client who was hit, ascending."""
+    wrong = [f"deliveries that are wrong in another way: {difference.other:,}"] if difference.other else []
+    return FaultRow(
+        fault=fault,
+        target=target,
+        at_seconds=round(at_seconds, 1),
+        lasted_seconds=round(lasted_seconds, 1),
+        hit=len(waits_ms),
+        lost_connection=lost_connection,
+        not_back=not_back,
+        back_ms=Back(p50=percentile(waits_ms, 0.5), p99=percentile(waits_ms, 0.99), max=percentile(waits_ms, 1)),
+        sent=difference.sent,
+        acknowledged=difference.acknowledged,
+        lost=difference.lost,
+        duplicated=difference.duplicated,
+        out_of_order=difference.out_of_order,
+        recovered=tally.recovered,
+        unrecovered=difference.unrecovered,
+        busiest_worker_excess=busiest_worker_excess(tally.handshakes, workers),
+        missing_examples=[
+            MissingMessage(position=one.position, topic=one.topic, user=one.user) for one in difference.examples
+        ],
+        closes=dict(tally.closes),
+        refused=dict(tally.refused),
+        errors=dict(tally.errors),
+        problems=[*problems, *wrong, *(f"{what} ({count:,})" for what, count in tally.unreadable.items())],
+    )
+
+
+def percentile(ascending: Sequence[float], fraction: float) -> float | None:
+    """By nearest rank; `None` of nothing."""
+    return round(ascending[max(1, math.ceil(fraction * len(ascending))) - 1], 1) if ascending else None
+
+
+def busiest_worker_excess(handshakes: Sequence[tuple[int, str]], workers: int) -> float | None:
+    """Over every second that begins with a handshake: the most that one worker got, beyond its even share.
+
+    While workers restart one after the other, one of them is down.
+    """
+    if workers < 2:
+        return None
+    worst: float | None = None
+    begin = 0
+    ordered = sorted(handshakes)
+    counts: dict[str, int] = {}
+    for at_ns, worker in ordered:
+        counts[worker] = counts.get(worker, 0) + 1
+        while ordered[begin][0] <= at_ns - 1_000_000_000:
+            counts[ordered[begin][1]] -= 1
+            begin += 1
+        total = sum(counts.values())
+        if total >= FEWEST_HANDSHAKES:
+            excess = round(max(counts.values()) * (workers - 1) / total - 1, 3)
+            worst = excess if worst is None else max(worst, excess)
+    return worst
+
+
+def judge(rows: Sequence[FaultRow], planned: Sequence[str], *, interrupted: bool) -> VerdictText:
+    """`planned` are the faults that should have struck, `rows` those that did."""
+    reasons: list[str] = []
+    for one in rows:
+        reasons += [f"{one['fault']}: {reason}" for reason in _reasons(one)]
+    for fault in planned[len(rows) :]:
+        reasons.append(f"{fault}: did not happen")
+    outcome = "interrupted" if interrupted else "failed" if reasons else "passed"
+    return VerdictText(outcome=outcome, reasons=reasons)
+
+
+def _reasons(one: FaultRow) -> list[str]:
+    reasons = list(one["problems"])
+    if not one["hit"]:
+        reasons.append("it hit nobody")
+    if one["not_back"]:
+        reasons.append(f"{one['not_back']:,} clients are not back")
+    if not one["sent"]:
+        reasons.append("nothing was sent meanwhile")
+    if one["lost"]:
+        examples = [f"{m['topic']} {m['position']} for {m['user']}" for m in one["missing_examples"]]
+        more = ", …" if one["lost"] > len(examples) else ""
+        reasons.append(f"{one['lost']:,} deliveries lost: {', '.join(examples)}{more}")
+    for count, what in (
+        (one["duplicated"], "delivered more than once"),
+        (one["out_of_order"], "after a later message"),
+        (one["sent"] - one["acknowledged"], "messages never acknowledged"),
+        (one["unrecovered"], "clients were told of a hole (`recovered: false`)"),
+    ):
+        if count:
+            reasons.append(f"{what}: {count:,}")
+    return reasons
+
+
+def write(report: ChaosReport, path: Path) -> None:
+    """Replace the file in one step: a reader sees the old report or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    draft.replace(path)

@@ -1,0 +1,89 @@
+"""The client for a URL of Redis: one server, Sentinels, or a Cluster."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+
+from .redis_client import Address, OneServer, RedisClient
+from .redis_cluster import ClusterClient
+
+REDIS_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+
+
+def open_client(url: str, *, answer_seconds: float, max_connections: int) -> RedisClient:
+    """The client for a URL. Connects at its first command. Raises `ValueError` for a URL that it cannot read."""
+    target = RedisURL.parse(url)
+    options = connection_options(answer_seconds) | {"max_connections": max_connections}
+    if target.kind == "cluster":
+        return ClusterClient(target.addresses, target.options | options, answer_seconds)
+    if target.kind == "sentinel":
+        secure = target.options.pop("connection_class", None) is SSLConnection
+        of_sentinels = connection_options(answer_seconds) | {"ssl": secure}
+        sentinel = Sentinel(target.addresses, sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]
+        pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+            target.service, sentinel, ssl=secure, **target.options, **options
+        )
+        return OneServer(pool, answer_seconds, sentinel)
+    (address,) = target.addresses
+    return OneServer(
+        ConnectionPool(host=address.host, port=address.port, **target.options, **options), answer_seconds
+    )
+
+
+def connection_options(answer_seconds: float) -> dict[str, Any]:
+    """What all connections have in common."""
+    return {
+        # redis-py repeats a failed command by itself: an append that did arrive would be stored twice.
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "socket_timeout": answer_seconds,
+        "socket_connect_timeout": answer_seconds,
+        "socket_keepalive": True,
+    }
+
+
+class RedisURL(NamedTuple):
+    """What a URL says: `kind` is "", "sentinel", "cluster" or "pubsub"; `options` are redis-py's, TLS among them."""
+
+    kind: str
+    addresses: list[Address]
+    options: dict[str, Any]
+    service: str
+
+    @classmethod
+    def parse(cls, url: str) -> RedisURL:
+        """Raises `ValueError` that says what is wrong, without the URL, which may hold a password."""
+        parts = urlsplit(url)
+        scheme, _, kind = parts.scheme.partition("+")
+        if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster", "pubsub"):
+            raise ValueError(f"{parts.scheme!r} is no scheme of a Redis URL")
+        credentials, at, hosts = parts.netloc.rpartition("@")
+        addresses = [_address(host, SENTINEL_PORT if kind == "sentinel" else REDIS_PORT) for host in hosts.split(",")]
+        if len(addresses) > 1 and kind not in ("sentinel", "cluster"):
+            raise ValueError("one host and port, not several")
+        service, path = "", parts.path
+        if kind == "sentinel":
+            service, _, database = path.lstrip("/").partition("/")
+            path = f"/{database}"
+            if not service:
+                raise ValueError("the path must name the service that the Sentinels watch: /service/db")
+        if kind == "cluster" and path.strip("/0"):
+            raise ValueError("a Cluster has no databases but 0")
+        one_host = SplitResult(scheme, f"{credentials}{at}{addresses[0].host}", path, parts.query, "")
+        options = dict(parse_url(urlunsplit(one_host)))
+        options.pop("host", None)
+        return cls(kind, addresses, options, unquote(service))
+
+
+def _address(text: str, default_port: int) -> Address:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.port == 0:  # `port` raises ValueError for what is none
+        raise ValueError(f"{text!r} is not host:port")
+    return Address(parts.hostname, parts.port or default_port)
