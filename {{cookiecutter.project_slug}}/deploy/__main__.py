@@ -1,10 +1,11 @@
 """The stack, in containers or as local processes: `python -m deploy COMMAND`."""
 
+import os
 import sys
 
-from deploy.command_line import main
-from deploy.local.runtime import LocalRuntime
+from deploy.choice import choose
+from deploy.command_line import main, say
 from deploy.settings import PROJECT_ROOT
 
 if __name__ == "__main__":
-    sys.exit(main("deploy", lambda command: LocalRuntime(PROJECT_ROOT)))
+    sys.exit(main("deploy", lambda command: choose(PROJECT_ROOT, command, os.environ, say)))

@@ -10,6 +10,7 @@ StackError
  ├── SupervisorGone    supervisord does not answer
  ├── BalancerDeaf      Traefik does not take over a changed list of servers
  ├── ProcessFailed     a process ended, or was not ready in time
+ ├── ServiceFailed     the same of a container
  └── RollStopped       a worker did not come back from its restart
 """
 
@@ -53,7 +54,7 @@ class EngineMissing(StackError):
 class ComposeFailed(StackError):
     def __init__(self, arguments: Sequence[str], output: str) -> None:
         self.output = output
-        quoted = [f"  | {line}" for line in output.splitlines()[-QUOTED_LINES:]] or ["  | (nothing was written)"]
+        quoted = _quoted(output.splitlines()[-QUOTED_LINES:])
         super().__init__("\n".join([f"`docker compose {' '.join(arguments)}` failed. Its last words:", *quoted]))
 
 
@@ -87,8 +88,15 @@ class ProcessFailed(StackError):
 
     def __init__(self, name: str, reason: str, log: Path, log_lines: Sequence[str]) -> None:
         self.name, self.reason = name, reason
-        quoted = [f"  | {line}" for line in log_lines] or ["  | (nothing was written)"]
-        super().__init__("\n".join([f"{name} {reason}. The end of {log}:", *quoted]))
+        super().__init__("\n".join([f"{name} {reason}. The end of {log}:", *_quoted(log_lines)]))
+
+
+class ServiceFailed(StackError):
+    """`log_lines` are the last lines that its container wrote."""
+
+    def __init__(self, name: str, reason: str, log_lines: Sequence[str]) -> None:
+        self.name, self.reason = name, reason
+        super().__init__("\n".join([f"{name} is not ready: {reason}. The end of its log:", *_quoted(log_lines)]))
 
 
 class RollStopped(StackError):
@@ -98,3 +106,7 @@ class RollStopped(StackError):
             f"{reason}\n{name} is stopped, and gets no connections. The others run, and nothing more was done to them. "
             f"Mend it, then `make restart NAME={name}`, or `make rolling-restart`, which begins with it."
         )
+
+
+def _quoted(lines: Sequence[str]) -> list[str]:
+    return [f"  | {line}" for line in lines] or ["  | (nothing was written)"]

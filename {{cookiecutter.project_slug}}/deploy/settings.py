@@ -15,7 +15,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from deploy.errors import BadSetting
+from deploy.errors import BadSetting, WrongState
 from deploy.probe import HOST
 from deploy.tls import Tls, read_tls
 
@@ -53,6 +53,18 @@ class Settings:
     @property
     def ws_url(self) -> str:
         return f"{'wss' if self.tls else 'ws'}://{HOST}:{self.base_port}/ws"
+
+
+def raise_if_different(asked: Settings, running: Settings, environment: Mapping[str, str]) -> None:
+    """Raises `WrongState` where somebody asks now, in the environment, for another stack than the one that runs."""
+    if (environment.get("CHAT_PORT") and asked.base_port != running.base_port) or (
+        environment.get("CHAT_WORKERS") and asked.workers != running.workers
+    ):
+        raise WrongState(
+            f"The stack runs already, on port {running.base_port} with {running.workers} chat workers; asked for was "
+            f"port {asked.base_port} with {asked.workers}. `make scale WORKERS={asked.workers}` changes the number of "
+            "workers, `make down` makes way for another port."
+        )
 
 
 def read_values(root: Path, environment: Mapping[str, str]) -> dict[str, str]:

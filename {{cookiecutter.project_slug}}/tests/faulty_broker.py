@@ -55,7 +55,8 @@ class FaultyBroker(InMemoryBroker):
         await self._fault("read")
         entries = await super().read(channel, shard, after, limit=limit, wait_seconds=wait_seconds)
         if self.deaf:
-            await asyncio.sleep(wait_seconds)
+            if entries:
+                await asyncio.sleep(wait_seconds)
             return []
         return entries
 

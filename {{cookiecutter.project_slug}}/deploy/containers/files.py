@@ -34,15 +34,19 @@ def write_files(layout: ContainerLayout) -> None:
         layout.folder / "redis" / "redis.conf",
         redis_configuration(layout.redis_password, [*own, "user default reset"]),
     )
+    copy_certificate(layout)
+    write_service_settings(layout)
+    write_servers(layout)
+    layout.balancer.write_static()
+    layout.balancer.write_dynamic(map(service_url, layout.gateway_names), map(service_url, layout.worker_names))
+
+
+def copy_certificate(layout: ContainerLayout) -> None:
     if layout.tls and layout.tls.certificate:
         for path, name in ((layout.tls.certificate, "certificate.pem"), (layout.tls.key, "key.pem")):
             copy = layout.folder / "traefik" / "tls" / name
             shutil.copyfile(path, copy)
             copy.chmod(0o644)
-    write_service_settings(layout)
-    write_servers(layout)
-    layout.balancer.write_static()
-    layout.balancer.write_dynamic(map(service_url, layout.gateway_names), map(service_url, layout.worker_names))
 
 
 def write_service_settings(layout: ContainerLayout) -> None:
@@ -73,7 +77,7 @@ def write_servers(layout: ContainerLayout) -> None:
     for first, names in (("gateway-1", layout.gateway_names), ("chat-1", layout.worker_names)):
         for name in names[1:]:
             services[name] = {
-                "extends": {"file": "../../compose.yaml", "service": first},
+                "extends": {"file": "compose.yaml", "service": first},
                 "hostname": name,
                 "environment": {"CHAT_WORKER_NAME": name},
             }

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from deploy.balancer import UP
-from deploy.errors import ProcessFailed
+from deploy.errors import QUOTED_LINES, ProcessFailed
 from deploy.local.layout import Layout, Process, Role
 from deploy.local.supervision import Supervisor
 from deploy.probe import HOST, get
@@ -22,7 +22,6 @@ START_SECONDS = 60
 # Many interpreters that start at once share few cores.
 START_SECONDS_PER_WORKER = 2
 POLL_SECONDS = 0.1
-LOG_LINES = 15
 
 
 def unready_reason(layout: Layout, process: Process) -> str | None:
@@ -130,7 +129,7 @@ class ReadinessWait:
         if log.exists():
             with log.open("rb") as file:
                 file.seek(since_start)
-                lines = file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+                lines = file.read().decode("utf-8", "replace").splitlines()[-QUOTED_LINES:]
         return ProcessFailed(name, reason, log, lines)
 
 

@@ -29,8 +29,7 @@ class LocalRuntime:
         return records.read_stack(self._root) is not None or bool(records.live_processes(self._root))
 
     def up(self, environment: Mapping[str, str], say: Say) -> None:
-        layout = read_layout(self._root, environment)
-        up.up(layout, say, workers_given=bool(environment.get("CHAT_WORKERS")))
+        up.up(read_layout(self._root, environment), environment, say)
 
     def down(self, say: Say) -> None:
         down.down(self._root, say)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from deploy.errors import PortsTaken, SupervisorGone, WrongState
@@ -18,22 +18,20 @@ from deploy.local.supervision import Supervisor
 from deploy.lock import exclusive
 from deploy.probe import HOST
 from deploy.rolling import restart_one
+from deploy.settings import raise_if_different
 
 SUPERVISORD_SECONDS = 10
 
 Say = Callable[[str], None]
 
 
-def up(layout: Layout, say: Say, *, workers_given: bool) -> None:
-    """Raises `StackError`; what this call started is stopped then, as on Ctrl-C.
-
-    `workers_given` is whether somebody asked for the number of workers now, and did not leave it to the settings.
-    """
+def up(layout: Layout, environment: Mapping[str, str], say: Say) -> None:
+    """Raises `StackError`; what this call started is stopped then, as on Ctrl-C."""
     layout.make_folders()
     with exclusive(layout.root):
         record = records.read_stack(layout.root)
         if record and (supervisor := Supervisor(record.socket)).answers():
-            _raise_if_different(layout, record.layout, workers_given)
+            raise_if_different(layout, record.layout, environment)
             _start_missing(record, supervisor, say)
             layout = record.layout
         else:
@@ -68,15 +66,6 @@ def running(root: Path) -> StackRecord:
     if not record or not Supervisor(record.socket).answers():
         raise WrongState("Nothing runs here. `make up` starts the stack.")
     return record
-
-
-def _raise_if_different(asked: Layout, running: Layout, workers_given: bool) -> None:
-    if asked.base_port != running.base_port or (workers_given and asked.workers != running.workers):
-        raise WrongState(
-            f"The stack runs already, on port {running.base_port} with {running.workers} chat workers; asked for was "
-            f"port {asked.base_port} with {asked.workers}. `make scale WORKERS={asked.workers}` changes the number of "
-            "workers, `make down` makes way for another port."
-        )
 
 
 def _start_missing(record: StackRecord, supervisor: Supervisor, say: Say) -> None:

@@ -29,11 +29,12 @@ MOVES = 8
 
 
 class NotBack(Exception):
-    """Some clients did not come back in time; they are `missing`."""
+    """Some clients did not come back in time; `reasons` are what kept them from it, counted."""
 
-    def __init__(self, missing: int, seconds: float) -> None:
+    def __init__(self, missing: int, seconds: float, reasons: Counter[str]) -> None:
         self.missing = missing
-        super().__init__(f"{missing:,} clients were not back after {seconds:.0f} s")
+        named = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
+        super().__init__(f"{missing:,} clients were not there after {seconds:.0f} s: {named or 'nothing refused them'}")
 
 
 class Crowd:
@@ -59,7 +60,7 @@ class Crowd:
         self.members = [
             Member(
                 number,
-                f"room/chaos-{run}-{number % rooms + 1}",
+                f"chaos-{run}-{number % rooms + 1}/room",  # the first level decides on the shard: all of them are used
                 url,
                 issue_token(name_of(number), secret=token_secret, lifetime_seconds=TOKEN_SECONDS),
                 context,
@@ -97,10 +98,11 @@ class Crowd:
 
     async def until_back(self, seconds: float) -> None:
         """Raises `NotBack`."""
-        deadline = time.monotonic() + seconds
+        began, tally = time.monotonic(), self.books.tally
         while missing := sum(not member.is_there for member in self.members):
-            if time.monotonic() > deadline or all(member.is_gone or member.is_there for member in self.members):
-                raise NotBack(missing, seconds)
+            waited = time.monotonic() - began
+            if waited > seconds or all(member.is_gone or member.is_there for member in self.members):
+                raise NotBack(missing, waited, tally.refused + tally.unreadable)
             await asyncio.sleep(POLL_SECONDS)
 
     async def fill(self, worker: str, workers: int, seconds: float) -> None:

@@ -19,7 +19,7 @@ SCHEMA = 1
 """Grows when a field changes its meaning or goes."""
 EXAMPLES = 5
 """Missing messages that are named in a row."""
-FEWEST_HANDSHAKES = 20
+FEWEST_HANDSHAKES = 40
 """In a second with fewer, nothing is said about how they were spread: one client would be several percent."""
 
 
@@ -63,8 +63,8 @@ class FaultRow(TypedDict):
     unrecovered: int
     """Times that it was told of a hole instead."""
     busiest_worker_excess: float | None
-    """How much more than its share of the new connections of a second a worker got at most: 0.2 is 20 %. Counted are
-    the workers that are not down. `None` where no second had enough of them, or there is one worker."""
+    """While the workers are rolled: how much more than its share of the new connections of any second a worker got at
+    most, 0.2 is 20 %. One of the workers is always down. `None` where no second had enough new connections."""
     missing_examples: list[MissingMessage]
     closes: dict[str, int]
     refused: dict[str, int]
@@ -126,6 +126,7 @@ def row(
     difference: Difference,
     tally: Tally,
     workers: int,
+    is_roll: bool,
     problems: Sequence[str],
 ) -> FaultRow:
     """`waits_ms` has one for each client who was hit, ascending."""
@@ -146,7 +147,7 @@ def row(
         out_of_order=difference.out_of_order,
         recovered=tally.recovered,
         unrecovered=difference.unrecovered,
-        busiest_worker_excess=busiest_worker_excess(tally.handshakes, workers),
+        busiest_worker_excess=busiest_worker_excess(tally.handshakes, workers - 1) if is_roll else None,
         missing_examples=[
             MissingMessage(position=one.position, topic=one.topic, user=one.user) for one in difference.examples
         ],
@@ -163,12 +164,7 @@ def percentile(ascending: Sequence[float], fraction: float) -> float | None:
 
 
 def busiest_worker_excess(handshakes: Sequence[tuple[int, str]], workers: int) -> float | None:
-    """Over every second that begins with a handshake: the most that one worker got, beyond its even share.
-
-    While workers restart one after the other, one of them is down.
-    """
-    if workers < 2:
-        return None
+    """Over every second that ends with a handshake: the most that one of the workers got, beyond its even share."""
     worst: float | None = None
     begin = 0
     ordered = sorted(handshakes)
@@ -180,7 +176,7 @@ def busiest_worker_excess(handshakes: Sequence[tuple[int, str]], workers: int) -
             begin += 1
         total = sum(counts.values())
         if total >= FEWEST_HANDSHAKES:
-            excess = round(max(counts.values()) * (workers - 1) / total - 1, 3)
+            excess = round(max(counts.values()) * workers / total - 1, 3)
             worst = excess if worst is None else max(worst, excess)
     return worst
 

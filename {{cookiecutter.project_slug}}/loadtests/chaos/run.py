@@ -198,6 +198,7 @@ class ChaosRun:
             difference=Difference(self._judged, judged),
             tally=crowd.books.tally,
             workers=len(self.stack.workers),
+            is_roll=planned.fault is FaultName.ROLL_WORKERS,
             problems=problems,
         )
 

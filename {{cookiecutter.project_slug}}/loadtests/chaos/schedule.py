@@ -72,12 +72,12 @@ def _members(fault: FaultName, dice: random.Random, users: int, rooms: int) -> t
         return tuple(sorted(dice.sample(range(users), math.ceil(DROPPED_SHARE * users))))
     if fault is FaultName.STALL_CLIENTS:
         # Together in few rooms, so that these can be given more than those who do not read can leave untaken; but
-        # never all of a room: somebody must go on there.
+        # half of a room at most: the others must go on there.
         left = math.ceil(STALLED_SHARE * users)
         chosen: list[int] = []
         for room in dice.sample(range(rooms), rooms):
             inside = list(range(room, users, rooms))
             dice.shuffle(inside)
-            chosen += inside[: min(left - len(chosen), len(inside) - 1)]
+            chosen += inside[: min(left - len(chosen), len(inside) // 2)]
         return tuple(sorted(chosen))
     return ()

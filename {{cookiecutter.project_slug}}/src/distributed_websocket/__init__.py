@@ -1,7 +1,16 @@
 """WebSockets on many workers: rooms as topics, one log behind them, nothing lost in between."""
 
 from .auth import WebSocketOAuth2PasswordBearer
-from .brokers import BrokerInterface, BrokerT, InMemoryBroker, LogBroker, RedisBroker, create_broker, is_valid_broker
+from .brokers import (
+    BrokerInterface,
+    BrokerT,
+    InMemoryBroker,
+    LogBroker,
+    RedisBroker,
+    RedisPubSubBroker,
+    create_broker,
+    is_valid_broker,
+)
 from .codes import CloseCode, ErrorCode
 from .connection import Connection
 from .exceptions import (
@@ -42,6 +51,7 @@ __all__ = [
     "Overloaded",
     "Policy",
     "RedisBroker",
+    "RedisPubSubBroker",
     "WebSocketException",
     "WebSocketManager",
     "WebSocketOAuth2PasswordBearer",

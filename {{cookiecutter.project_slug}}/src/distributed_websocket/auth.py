@@ -17,6 +17,7 @@ from fastapi import WebSocketException as RefusedWebSocket
 from fastapi.responses import JSONResponse
 from fastapi.security import OAuth2PasswordBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from prometheus_client import Counter
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketState
 
@@ -223,23 +224,40 @@ class WebSocketOAuth2PasswordBearer(OAuth2PasswordBearer):
 class Authenticator:
     """A dependency that gives a WebSocket route its caller's `Identity`, or ends the handshake with 401 or 403.
 
-    `origins=None` leaves the Origin unchecked, for services that take no cookies.
+    `origins=None` leaves the Origin unchecked, for services that take no cookies. `refusals` counts by the label
+    `result` whom it turned away: `unauthorized` or `forbidden`.
     """
 
     def __init__(
-        self, bearer: WebSocketOAuth2PasswordBearer, verifier: TokenVerifier, origins: OriginPolicy | None
+        self,
+        bearer: WebSocketOAuth2PasswordBearer,
+        verifier: TokenVerifier,
+        origins: OriginPolicy | None,
+        refusals: Counter | None = None,
     ) -> None:
         self._bearer = bearer
         self._verifier = verifier
         self._origins = origins
+        self._refusals = refusals
 
     async def __call__(self, websocket: WebSocket) -> Identity:
         if self._origins is not None and not self._origins.allows_connection(websocket):
+            self._count("forbidden")
             await refuse(websocket, HTTPStatus.FORBIDDEN, "this origin may not connect")
-        token = await self._bearer(websocket)
-        if token is None:
-            await refuse(websocket, HTTPStatus.UNAUTHORIZED, "not authenticated")
         try:
-            return self._verifier.verify(token)
+            token = await self._bearer(websocket)
+        except Exception:  # whatever a bearer raises to end a handshake
+            self._count("unauthorized")
+            raise
+        try:
+            if token is not None:
+                return self._verifier.verify(token)
+            detail = "not authenticated"
         except InvalidToken as error:
-            await refuse(websocket, HTTPStatus.UNAUTHORIZED, error.message)
+            detail = error.message
+        self._count("unauthorized")
+        await refuse(websocket, HTTPStatus.UNAUTHORIZED, detail)
+
+    def _count(self, result: str) -> None:
+        if self._refusals is not None:
+            self._refusals.labels(result).inc()

@@ -16,13 +16,15 @@ from .exceptions import InvalidMessage, LimitExceeded, WebSocketException
 from .expiry import Expiry
 from .limits import Limits, TokenBucket
 from .message import Message, Ref, decode, encode, reference
-from .metrics import REFUSED
+from .metrics import LIMITS_HIT, count_refusal
 
 if TYPE_CHECKING:
     from .manager import WebSocketManager
 
 CLOSE_SECONDS = 5.0
 DEFAULT_LIMITS = Limits()
+_LOST = 1006  # RFC 6455 §7.1.5; never in a frame
+_TOO_MANY = LIMITS_HIT.labels("messages_per_second")
 
 
 class Connection:
@@ -34,12 +36,15 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_bucket",
+        "closed_with",
         "expiry",
         "id",
         "limits",
         "manager",
+        "opened_at",
         "outbox",
         "raw",
+        "received",
         "topics",
         "user",
         "websocket",
@@ -62,6 +67,11 @@ class Connection:
         self.raw = raw_socket(websocket)
         self.outbox: Outbox = open_outbox(websocket, limits.unsent_bytes)
         self.expiry: Expiry | None = None
+        self.opened_at = time.monotonic()
+        self.received = 0
+        """Frames from the client."""
+        self.closed_with: int | None = None
+        """The code that `close` was called with, or that the client's end came with over ASGI."""
         self.manager: WebSocketManager | None = None
         """Set while the connection is one of a manager's: what it subscribes to is delivered by it."""
         rate = limits.messages_per_second
@@ -77,6 +87,8 @@ class Connection:
         """Send what was written, then close. A client that does not take it in time is not waited for."""
         if reason is None and isinstance(code, CloseCode):
             reason = code.reason
+        if self.closed_with is None:
+            self.closed_with = int(code)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.outbox.flushed()
@@ -94,7 +106,10 @@ class Connection:
         while True:
             event = await self.websocket.receive()
             if event["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(event.get("code", 1005), event.get("reason"))
+                code = event.get("code", 1005)
+                if self.closed_with is None:
+                    self.closed_with = code
+                raise WebSocketDisconnect(code, event.get("reason"))
             fields = self.read(event.get("text"))
             if fields is not None:
                 return fields
@@ -102,6 +117,7 @@ class Connection:
     def read(self, text: str | None) -> dict[str, Any] | None:
         """The JSON object in a frame's text (`None`: a binary frame). What may not pass is answered with an `error`."""
         fields: dict[str, Any] | None = None
+        self.received += 1
         try:
             if text is None:
                 raise InvalidMessage("messages are text frames", code=ErrorCode.MALFORMED_JSON)
@@ -115,6 +131,7 @@ class Connection:
             self.send_error(exc)
         # What cannot be read counts too, or it would be the cheapest way to keep a worker busy.
         if self._bucket is not None and not self._bucket.take(time.monotonic()):
+            _TOO_MANY.inc()
             if fields is not None:
                 rate = self.limits.messages_per_second
                 self.send_error(LimitExceeded(f"at most {rate:g} messages a second are taken"), reference(fields))
@@ -142,6 +159,15 @@ class Connection:
             except WebSocketException as exc:
                 self.send_error(exc, reference(fields))
 
+    @property
+    def end_code(self) -> int:
+        """The close code of whoever closed first, known once the connection has ended; 1006 for one that was lost."""
+        if self.outbox.end_code is not None:
+            return int(self.outbox.end_code)
+        if self.closed_with is not None:
+            return self.closed_with
+        return _LOST if self.raw is None else self.raw.end_code
+
     def write_json(self, data: Any) -> None:
         """Send a JSON message without waiting."""
         self.outbox.write(Bundle((encode(data),)))
@@ -153,7 +179,7 @@ class Connection:
 
     def send_error(self, exc: WebSocketException, ref: Ref | None = None) -> None:
         """Tell the client what was wrong. `ref` is the one of the message that it is about, where there was one."""
-        REFUSED.labels(exc.code).inc()
+        count_refusal(exc.code)
         self.write_json({"type": "error", "code": exc.code, "detail": exc.message, "ref": ref})
 
     def __repr__(self) -> str:

@@ -84,7 +84,7 @@ class RawSocket(Protocol):
         """Whether the client is still there."""
 
     def splice(self, tunnel: Tunnel, answer: bytes) -> None:
-        """Send a worker's answer to the client's handshake, and every byte from now on into the tunnel."""
+        """Send `answer`, which ends the client's handshake, and give every byte of the client's to the tunnel."""
 
     def hand_over(self, receiver: Receiver) -> None:
         """Give every message to `receiver` from now on; the ASGI application may return and the connection stays."""
@@ -106,6 +106,10 @@ class RawSocket(Protocol):
     def end(self, code: CloseCode) -> None:
         """Send a close frame behind what is unsent; abort if the client does not take it within a few seconds."""
 
+    @property
+    def end_code(self) -> int:
+        """The close code of whoever closed first, once the connection has ended; 1006 for one that was lost."""
+
     async def drained(self) -> None:
         """Return when little is unsent, or the connection is lost."""
 
@@ -115,6 +119,12 @@ class Outbox(Protocol):
 
     Neither `write` nor `end` raises: whoever writes to many must not stop at the one that is broken.
     """
+
+    end_code: CloseCode | None
+    """What `end` was called with."""
+
+    sent: int
+    """Messages given to `write`, as long as the connection was open."""
 
     def write(self, bundle: Bundle) -> None: ...
 
@@ -130,16 +140,19 @@ class Outbox(Protocol):
 class RawOutbox:
     """Writes frames straight to the transport: the fast way."""
 
-    __slots__ = ("_ended", "_max_unsent_bytes", "_socket")
+    __slots__ = ("_ended", "_max_unsent_bytes", "_socket", "end_code", "sent")
 
     def __init__(self, socket: RawSocket, max_unsent_bytes: int) -> None:
         self._socket = socket
         self._max_unsent_bytes = max_unsent_bytes
         self._ended = False
+        self.end_code: CloseCode | None = None
+        self.sent = 0
 
     def write(self, bundle: Bundle) -> None:
         if self._ended:
             return
+        self.sent += len(bundle.payloads)
         try:
             if not self._socket.write_frames(bundle.frames, self._max_unsent_bytes):
                 self.end(CloseCode.SLOW)
@@ -154,6 +167,7 @@ class RawOutbox:
     def end(self, code: CloseCode) -> None:
         if not self._ended:
             self._ended = True
+            self.end_code = code
             try:
                 self._socket.end(code)
             except Exception:
@@ -172,6 +186,8 @@ class AsgiOutbox:
         self._waiting: deque[Bundle] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._ended = False
+        self.end_code: CloseCode | None = None
+        self.sent = 0
         self.unsent_bytes = 0
 
     def write(self, bundle: Bundle) -> None:
@@ -181,6 +197,7 @@ class AsgiOutbox:
             self.end(CloseCode.SLOW)
             return
         self._waiting.append(bundle)
+        self.sent += len(bundle.payloads)
         self.unsent_bytes += bundle.size
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
@@ -208,6 +225,7 @@ class AsgiOutbox:
         if self._ended:
             return
         self._ended = True
+        self.end_code = code
         self._waiting.clear()
         sender, self._sender = self._sender, asyncio.create_task(self._close(code))
         if sender is not None:

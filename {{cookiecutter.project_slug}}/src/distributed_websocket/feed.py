@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from .backoff import delays
-from .brokers.interface import CONTROL_SHARD, BrokerInterface, Entry, LogBroker
+from .brokers.interface import CONTROL_SHARD, PROBE_TOPIC, BrokerInterface, Entry, LogBroker, ReadsBatches, Record
 from .exceptions import BrokerError, NotAllowed, Overloaded
-from .message import encode
+from .message import Message, encode
+from .metrics import READER_FAILURES
 from .publishing import Pending, Publisher, Settle
 from .reading import ShardReader
 from .recovery import concerns
@@ -26,6 +28,9 @@ HISTORY_PAGE: Final = 1_000
 
 HISTORY_PAGES: Final = 10
 """How many of them at most for one request: what is asked for next goes on from there."""
+
+PROBE: Final = Record(PROBE_TOPIC, encode({"type": "send", "topic": PROBE_TOPIC}))
+"""What a silent `PlainFeed` publishes: a message like any other, so that every broker passes it on. Nobody gets it."""
 
 OnBatch = Callable[[Sequence[Entry]], None]
 OnLost = Callable[[ShardReader], None]
@@ -55,6 +60,14 @@ class Feed(Protocol):
     @property
     def not_ready_reason(self) -> str | None:
         """Why this worker does not hear the others now, or `None`."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Accepted, and not stored yet."""
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the log was last heard; of several shards the worst."""
 
 
 class LogFeed:
@@ -155,18 +168,45 @@ class LogFeed:
                 return f"shard {reader.shard}: {reader.deaf_reason}"
         return None
 
+    @property
+    def waiting_bytes(self) -> int:
+        return self.publisher.waiting_bytes
+
+    @property
+    def silent_seconds(self) -> float:
+        now = time.monotonic()
+        return max((now - reader.heard_at for reader in self._readers.values()), default=0.0)
+
 
 class PlainFeed:
-    """One listener over a broker's `get_message`. What the broker loses is lost; the listener itself never ends."""
+    """One listener over a broker's `get_message`, or `get_messages`. What the broker loses is lost.
 
-    def __init__(self, broker: BrokerInterface, channel: str, *, on_batch: OnBatch, settle: Settle) -> None:
+    The listener itself never ends. After `probe_seconds` of silence (`None`: never) it publishes a probe; when that is
+    not heard within `answer_seconds`, the worker is not ready, and the broker is connected to anew.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerInterface,
+        channel: str,
+        *,
+        on_batch: OnBatch,
+        settle: Settle,
+        probe_seconds: float | None = 5.0,
+        answer_seconds: float = 2.0,
+    ) -> None:
         self._broker = broker
         self._channel = channel
         self._on_batch = on_batch
         self._settle = settle
+        self._probe_seconds = probe_seconds
+        self._answer_seconds = answer_seconds
         self._outgoing: asyncio.Queue[Pending] = asyncio.Queue(maxsize=10_000)
+        self._heard = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.not_ready_reason: str | None = "not started"
+        self.waiting_bytes = 0  # it counts messages
+        self._heard_at = time.monotonic()
 
     async def start(self) -> None:
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._publish())]
@@ -202,30 +242,97 @@ class PlainFeed:
             except Exception as exc:
                 logger.exception("publishing failed")
                 pending.error = BrokerError(f"not published: {exc!r}")
-            self._settle([pending])
+            if pending.record is not PROBE:
+                self._settle([pending])
 
     async def _listen(self) -> None:
         wait = delays()
         while True:
+            self._heard.clear()
             try:
                 await self._broker.connect()
                 await self._broker.subscribe(self._channel)
-                self.not_ready_reason = None
-                while True:
-                    message = await self._broker.get_message()
-                    if message is None:
-                        await asyncio.sleep(0.01)  # a broker may answer at once when there is nothing
-                        continue
-                    conn_id = message.conn_id
-                    conn_ids = (conn_id,) if isinstance(conn_id, str) else tuple(conn_id or ())
-                    fields = message.__serialize__()  # a broker may give the same `Message` to several listeners
-                    fields.pop("conn_id", None)
-                    self._on_batch([Entry("", message.topic or "", encode(fields), conn_ids)])
-                    wait = delays()
+                await self._hear_until_silent()
             except Exception as exc:
                 self.not_ready_reason = f"not hearing the broker: {exc!r}"
                 logger.exception("listening to the broker failed; trying again")
+            READER_FAILURES.inc()
+            if self._heard.is_set():
+                wait = delays()
             await asyncio.sleep(next(wait))
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                await self._broker.disconnect()
+        except Exception:
+            logger.warning("the old connection to the broker could not be closed", exc_info=True)
+
+    async def _hear_until_silent(self) -> None:
+        """Returns never; raises what ended the hearing."""
+        if self._probe_seconds is None:
+            self.not_ready_reason = None
+            await self._hear()
+            return
+        tasks = [
+            asyncio.create_task(self._hear(), name="hearing"),
+            asyncio.create_task(self._watch(self._probe_seconds), name="watching"),
+        ]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _hear(self) -> None:
+        batches = self._broker if isinstance(self._broker, ReadsBatches) else None
+        while True:
+            if batches is not None:
+                messages = await batches.get_messages()
+            else:
+                message = await self._broker.get_message()
+                messages = [] if message is None else [message]
+            if not messages:
+                # A broker may answer at once when there is nothing: let the others run.
+                await asyncio.sleep(0.01)
+                continue
+            self._heard.set()
+            self._heard_at = time.monotonic()
+            self.not_ready_reason = None
+            entries = [_entry_of(message) for message in messages if message.topic != PROBE_TOPIC]
+            if entries:
+                self._on_batch(entries)
+
+    async def _watch(self, probe_seconds: float) -> None:
+        """Raises `BrokerError` when a silence lasts and nothing is heard of a probe either."""
+        while True:
+            probe = Pending(PROBE)
+            self._heard.clear()
+            self.submit(probe)
+            try:
+                async with asyncio.timeout(self._answer_seconds):
+                    await self._heard.wait()
+            except TimeoutError:
+                why = probe.error or f"the probe was not heard within {self._answer_seconds:g} s"
+                raise BrokerError(str(why)) from None
+            while self._heard.is_set():
+                self._heard.clear()
+                await asyncio.sleep(probe_seconds)
+
+    @property
+    def silent_seconds(self) -> float:
+        return time.monotonic() - self._heard_at if self._probe_seconds is not None else 0.0
+
+
+def _entry_of(message: Message) -> Entry:
+    conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
+    fields = message.__serialize__()  # a broker may give the same `Message` to several listeners
+    fields.pop("conn_id", None)
+    return Entry("", message.topic or "", encode(fields), conn_ids)
 
 
 def _text_of(pending: Pending) -> str:

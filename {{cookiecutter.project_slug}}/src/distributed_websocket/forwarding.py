@@ -1,8 +1,10 @@
 """Which headers a proxy passes on: of the client's handshake to the upstream, and of the upstream's answer back."""
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 from starlette.requests import HTTPConnection
+from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 # RFC 9110 §7.6.1, and what the handshake with the upstream has of its own.
@@ -20,6 +22,7 @@ _HOP_BY_HOP = frozenset(
     ]
 )
 _OWN_HANDSHAKE = frozenset(("host", "content-length", "content-type", "expect"))
+_ANSWERS_HANDSHAKE = frozenset(("sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions"))
 _OWN_RESPONSE = frozenset(("content-length", "date", "server"))
 # What a client says here about itself is what a proxy would say about it, so a service behind might believe it.
 _FORGEABLE = frozenset(("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"))
@@ -60,6 +63,32 @@ def _forwarded(client: HTTPConnection) -> list[tuple[str, str]]:
     if host := client.headers.get("host"):
         forwarded.append(("X-Forwarded-Host", host))
     return forwarded
+
+
+def without_cookie(headers: Iterable[tuple[str, str]], cookie: str) -> list[tuple[str, str]]:
+    """The same headers, but for one of the cookies in them."""
+    kept = []
+    for name, value in headers:
+        if name.lower() == "cookie":
+            pairs = [pair.strip() for pair in value.split(";")]
+            value = "; ".join(pair for pair in pairs if pair.partition("=")[0].strip() != cookie)
+        if value:
+            kept.append((name, value))
+    return kept
+
+
+def switching_protocols(response: Response) -> bytes:
+    """The upstream's `101` for a client whose own handshake it answers; hop-by-hop headers stay here."""
+    headers = Headers()
+    headers["Upgrade"] = "websocket"
+    headers["Connection"] = "Upgrade"
+    for name, value in response.headers.raw_items():
+        if name.lower() in _ANSWERS_HANDSHAKE:
+            headers[name] = value
+    for raw_name, raw_value in response_headers(response):
+        headers[raw_name.decode("latin-1")] = raw_value.decode("latin-1")
+    status = HTTPStatus.SWITCHING_PROTOCOLS
+    return Response(status, status.phrase, headers).serialize()
 
 
 def response_headers(response: Response | None) -> list[tuple[bytes, bytes]]:

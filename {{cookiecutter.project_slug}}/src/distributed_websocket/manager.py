@@ -31,9 +31,13 @@ from .metrics import (
     DELIVERED,
     FAN_OUT_SECONDS,
     HANDSHAKES,
+    LIMITS_HIT,
     LOG_LOST,
     PUBLISH_SECONDS,
-    REFUSED,
+    count_end,
+    count_refusal,
+    unwatch,
+    watch,
 )
 from .policy import Policy
 from .presence import Presence
@@ -104,7 +108,14 @@ class WebSocketManager:
             this_process = f"{self.worker}#{secrets.token_hex(4)}"
             self.presence = Presence(self.broker, broker_channel, this_process, self.policy)
         else:
-            self.feed = PlainFeed(self.broker, broker_channel, on_batch=self._deliver, settle=self._settle)
+            self.feed = PlainFeed(
+                self.broker,
+                broker_channel,
+                on_batch=self._deliver,
+                settle=self._settle,
+                probe_seconds=probe_seconds,
+                answer_seconds=answer_seconds,
+            )
         self.index: TopicIndex[Connection] = TopicIndex()
         self.requests = Requests(self)
         self._connections: dict[Connection, None] = {}
@@ -116,6 +127,7 @@ class WebSocketManager:
 
     async def startup(self) -> None:
         """Start to hear the other workers. Returns at once: whether they are heard is in `not_ready_reason`."""
+        watch(self)
         await self.feed.start()
         if self.presence is not None:
             self.presence.start()
@@ -127,6 +139,7 @@ class WebSocketManager:
         if self.presence is not None:
             await self.presence.stop()
         await self.feed.stop()
+        unwatch(self)
 
     async def __aenter__(self) -> Self:
         await self.startup()
@@ -158,6 +171,26 @@ class WebSocketManager:
     def not_ready_reason(self) -> str | None:
         """Why this worker should get no new connections now; `None` when it is ready."""
         return "draining" if self.draining else self.feed.not_ready_reason
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the clients' sockets have not taken yet, all together."""
+        return sum(connection.outbox.unsent_bytes for connection in self._connections)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was accepted and is not stored yet."""
+        return self.feed.waiting_bytes
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the other workers, or a probe, were last heard."""
+        return self.feed.silent_seconds
+
+    @property
+    def present(self) -> int:
+        """Users in topics by this worker's connections; one who is in two topics counts twice."""
+        return 0 if self.presence is None else len(self.presence)
 
     # Connections
 
@@ -213,15 +246,18 @@ class WebSocketManager:
             await refuse(websocket, HTTPStatus.SERVICE_UNAVAILABLE, "this worker is restarting, come back")
         if limits.connections is not None and len(self._connections) >= limits.connections:
             HANDSHAKES.labels("worker_full").inc()
+            LIMITS_HIT.labels("connections").inc()
             await refuse(websocket, HTTPStatus.SERVICE_UNAVAILABLE, "this worker is full, come back later")
         per_user = limits.connections_per_user
         if user is not None and per_user is not None and self._by_user[user] >= per_user:
             HANDSHAKES.labels("user_full").inc()
+            LIMITS_HIT.labels("connections_per_user").inc()
             await refuse(websocket, HTTPStatus.TOO_MANY_REQUESTS, f"at most {per_user} connections of a user are taken")
         HANDSHAKES.labels("accepted").inc()
 
     async def close_connection(self, connection: Connection, code: int = CloseCode.NORMAL) -> None:
         """Close a connection and keep it no more."""
+        connection.closed_with = int(code)
         self.remove_connection(connection)
         await connection.close(code)
 
@@ -234,6 +270,7 @@ class WebSocketManager:
                 self.unfollow(connection, pattern)
             connection.manager = None
             CONNECTIONS.dec()
+            self._note_end(connection)
             if connection.expiry is not None:
                 connection.expiry.cancel()
             if connection.user is not None:
@@ -241,6 +278,23 @@ class WebSocketManager:
                 if not self._by_user[connection.user]:
                     del self._by_user[connection.user]
         return DONE
+
+    def _note_end(self, connection: Connection) -> None:
+        """The one line of a connection's life. What it said is nobody's business here."""
+        code = connection.end_code
+        count_end(code)
+        if logger.isEnabledFor(logging.INFO):
+            fields = {
+                "conn_id": connection.id,
+                "user": connection.user,
+                "worker": self.worker,
+                "code": code,
+                "seconds": round(time.monotonic() - connection.opened_at, 3),
+                "received": connection.received,
+                "sent": connection.outbox.sent,
+                "topics": len(connection.topics),
+            }
+            logger.info("connection ended", extra=fields)
 
     def set_conn_id(self, connection: Connection, conn_id: str) -> _Done:
         """Set the connection id and notify the client."""
@@ -298,7 +352,8 @@ class WebSocketManager:
         conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
         body = message.body(sender)
         key = ""
-        ephemeral = message.get("ephemeral") is True
+        # What is not kept has no place for names: it would reach everybody.
+        ephemeral = message.get("ephemeral") is True and not conn_ids
         if connection is not None and ref is not None and not ephemeral:
             # With the body in it, two messages of one user that happen to have the same ref stay two messages.
             key = blake2b(f"{sender or connection.id}\n{ref!r}\n".encode() + body, digest_size=12).hexdigest()
@@ -315,7 +370,7 @@ class WebSocketManager:
                 continue
             if pending.error is not None:
                 error = pending.error
-                REFUSED.labels(error.code).inc()
+                count_refusal(error.code)
                 answer = {"type": "error", "code": error.code, "detail": error.message, "ref": pending.ref}
             elif pending.ref is not None:
                 answer = {"type": "ack", "ref": pending.ref, "id": _id_of(pending)}

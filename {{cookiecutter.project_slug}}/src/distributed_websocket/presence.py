@@ -66,6 +66,10 @@ class Presence:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def __len__(self) -> int:
+        """Users in topics by this worker's connections; one who is in two topics counts twice."""
+        return len(self._here)
+
     def enter(self, connection: Connection, pattern: str) -> None:
         place = self._place(connection, pattern)
         if place is not None:

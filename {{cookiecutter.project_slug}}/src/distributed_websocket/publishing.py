@@ -16,6 +16,7 @@ from .backoff import delays
 from .brokers.interface import LogBroker, Record
 from .exceptions import BrokerError, Overloaded, WebSocketException
 from .message import Ref
+from .metrics import APPEND_FAILURES
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -127,6 +128,7 @@ class Publisher:
                     pending.position = position
                 self._ended(batch)
                 return
+            APPEND_FAILURES.inc()
             oldest = asyncio.get_running_loop().time() - self._retry_seconds
             hopeless = [pending for pending in batch if not pending.record.key or pending.since < oldest]
             for pending in hopeless:

@@ -53,6 +53,8 @@ class ShardReader:
         self.epoch = ""
         self.tail = Tail()
         self.deaf_reason: str | None = "the log was not heard yet"
+        self.heard_at = time.monotonic()
+        """When something last came from the log: a message, or a probe."""
         self.followers = 0
         """How many patterns on this worker need the shard."""
         self._passed = 0
@@ -72,9 +74,11 @@ class ShardReader:
         self._task = asyncio.create_task(self._run(), name=f"reader of shard {self.shard}")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            task.cancel()
+            # More than once: before Python 3.12 a library's `asyncio.wait_for` may swallow a cancellation.
+            await asyncio.wait([task], timeout=1)
 
     async def opened(self) -> None:
         """Return when `position` and `epoch` are known. Raises `BrokerError` when that takes too long."""
@@ -197,6 +201,7 @@ class ShardReader:
             self._passed += len(stored)
             self.tail.extend(stored)
         self.deaf_reason = None
+        self.heard_at = time.monotonic()
 
     def _send_probe(self) -> asyncio.Future[str]:
         probe = asyncio.ensure_future(self._publish(PROBE, self.shard))

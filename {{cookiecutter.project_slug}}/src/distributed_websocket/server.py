@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -26,8 +27,13 @@ from .tunnel import Tunnel
 ABORT_SECONDS: Final = 5.0
 """How long a connection that is ended may take to accept what is unsent and the close frame."""
 
+MAX_EARLY_BYTES: Final = 64 * 1024
+"""Kept of what a client says before its handshake is complete; beyond it, it is not read until then."""
+
+_LOST: Final = 1006  # RFC 6455 §7.1.5; never in a frame
 
 _UPGRADE: Final = re.compile(rb"GET [!-~]+ HTTP/1\.1\r\n(?:.+\r\n)*?upgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
+_HEADER_NAME: Final = re.compile(rb"\r\n[^:\s]+:")
 
 
 class QuickUpgrade(HttpToolsProtocol):
@@ -48,7 +54,8 @@ class QuickUpgrade(HttpToolsProtocol):
                 protocol = make(config=self.config, server_state=self.server_state, app_state=self.app_state)
                 protocol.connection_made(self.transport)
                 self.transport.set_protocol(protocol)
-                protocol.data_received(data)
+                # The names in ASGI's headers are in lower case. What is passed by here sees to that.
+                protocol.data_received(_HEADER_NAME.sub(lambda name: name[0].lower(), data))
                 return
         super().data_received(data)
 
@@ -61,6 +68,9 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     _receiver: Receiver | None = None
     _tunnel: Tunnel | None = None
+    _early = b""
+    _silent = False
+    """Whether the client did not answer a ping."""
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -73,6 +83,9 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if self.close_sent and message["type"] == "websocket.http.response.body":
             self.handshake_complete = True  # else uvicorn 0.54 logs an error for each handshake that is refused
+        elif self.close_timer is not None and message["type"] == "websocket.close":
+            self.close_timer.cancel()  # uvicorn's closes the transport, and then waits for the client (see below)
+            self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
 
     def write_frames(self, frames: bytes, max_unsent_bytes: int) -> bool:
         transport = self.transport
@@ -104,6 +117,13 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
 
+    @property
+    def end_code(self) -> int:
+        received, sent = self.conn.close_rcvd, self.conn.close_sent
+        if received is not None and (sent is None or self.conn.close_rcvd_then_sent):
+            return received.code
+        return _LOST if sent is None or self._silent else sent.code
+
     async def drained(self) -> None:
         await self.writable.wait()
 
@@ -115,6 +135,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self._abort_if_stalled()
 
     def keepalive_timeout(self) -> None:
+        self._silent = True
         super().keepalive_timeout()
         self._abort_if_stalled()
 
@@ -132,19 +153,41 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     # Bytes into a tunnel
 
     def splice(self, tunnel: Tunnel, answer: bytes) -> None:
+        self.logger.info(
+            '%s - "WebSocket %s" [accepted]', get_client_addr(self.scope), get_path_with_query_string(self.scope)
+        )
         self._tunnel = tunnel
         self.handshake_complete = True
         self.close_timer = cast(asyncio.TimerHandle, _HELD_OPEN)
         self.queue = cast("asyncio.Queue[Any]", _NOBODY)
         self.transport.write(answer)
-        self.resume_reading()
-        tunnel.transport.resume_reading()
+        self._take_early()
 
     def data_received(self, data: bytes) -> None:
-        if self._tunnel is None:
-            super().data_received(data)
-        else:
+        if self._tunnel is not None:
             self._tunnel.from_client(data)
+        elif self.handshake_initiated and not self.handshake_complete:
+            # A client has to wait for the answer to its handshake (RFC 6455 §4.1). What one says before is kept for
+            # whoever is to hear it.
+            self._early += data
+            if len(self._early) > MAX_EARLY_BYTES:
+                self.pause_reading()
+        else:
+            super().data_received(data)
+
+    def start_keepalive(self) -> None:
+        # The handshake is complete: uvicorn does this next.
+        super().start_keepalive()
+        self._take_early()
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, b""
+        if early:
+            self.resume_reading()
+            self.data_received(early)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
+        return None if self._tunnel is None else self._tunnel.client_eof()
 
     def pause_writing(self) -> None:
         super().pause_writing()

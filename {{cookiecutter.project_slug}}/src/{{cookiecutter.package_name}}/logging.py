@@ -9,7 +9,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
-_HEALTH_CHECKS = frozenset(("/healthz", "/readyz"))
+_ASKED_ALL_THE_TIME = frozenset(("/healthz", "/readyz", "/metrics"))
 
 
 def configure(log_format: Literal["text", "json"], log_level: str) -> None:
@@ -80,5 +80,7 @@ def without_query_string(record: logging.LogRecord) -> bool:
 
 
 def no_health_check(record: logging.LogRecord) -> bool:
-    """The balancer asks every second: that is no news."""
-    return not (record.name == "uvicorn.access" and isinstance(record.args, tuple) and record.args[2] in _HEALTH_CHECKS)
+    """The balancer asks every second, Prometheus every few: that is no news."""
+    if record.name != "uvicorn.access" or not isinstance(record.args, tuple):
+        return True
+    return record.args[2] not in _ASKED_ALL_THE_TIME

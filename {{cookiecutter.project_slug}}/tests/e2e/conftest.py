@@ -1,4 +1,4 @@
-"""Stacks of real processes. Whatever a test does to its stack, `down` must clean up after it."""
+"""Stacks of real processes and containers. Whatever a test does to its stack, `down` must clean up after it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.containers.engine import missing_reason
 from deploy.settings import PROJECT_ROOT
 from tests.e2e.project_copy import ProjectCopy, copy_project
 
@@ -36,3 +37,40 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectCopy]:
     for running in _stopped_afterwards(project):
         running.up()
         yield running
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Skips what needs containers where none can be run, and says why."""
+    if reason := missing_reason():
+        pytest.skip(f"no containers here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def containers(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectCopy]:
+    """Runs in containers, with three workers that drain within two seconds; a test leaves it as it found it."""
+    folder = tmp_path_factory.mktemp("containers") / "project"
+    yield from _wide(copy_project(folder, "containers", CHAT_WORKERS="3", CHAT_DRAIN_SECONDS="2"))
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectCopy]:
+    """The same as local processes."""
+    folder = tmp_path_factory.mktemp("processes") / "project"
+    yield from _wide(copy_project(folder, CHAT_WORKERS="3", CHAT_DRAIN_SECONDS="2"))
+
+
+def _wide(project: ProjectCopy) -> Iterator[ProjectCopy]:
+    try:
+        project.up()
+        yield project
+    finally:
+        done = project.run("clean")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session", params=["processes", "containers"])
+def deployment(request: pytest.FixtureRequest) -> ProjectCopy:
+    """Both ways to run the stack, one after the other."""
+    running: ProjectCopy = request.getfixturevalue(request.param)
+    return running

@@ -25,6 +25,7 @@ from distributed_websocket.auth import issue_token
 from distributed_websocket.codes import may_reconnect
 from loadtests.audit import Audit, audit
 from loadtests.ledger import Ledger, Subscription
+from tests.e2e.project_copy import ProjectCopy
 
 COOKIE = "chat_worker"
 ROOM = "room/crowd"
@@ -63,6 +64,10 @@ class Door:
             yield websocket, str(welcome["worker"])
 
 
+def door_of(project: ProjectCopy) -> Door:
+    return Door(f"ws://127.0.0.1:{project.base_port}/ws", project.token_secret)
+
+
 def cookie_of(websocket: ClientConnection) -> SimpleCookie:
     """What the answer to the handshake set."""
     jar = SimpleCookie()
@@ -83,6 +88,7 @@ class Member:
         self.unacknowledged: dict[int, str] = {}
         self._crowd = crowd
         self._websocket: ClientConnection | None = None
+        self._again: asyncio.Task[None] | None = None
         self._previous: Subscription | None = None
         self._epoch = ""
         self._cookie = ""
@@ -124,15 +130,25 @@ class Member:
             self._cookie = jar[COOKIE].value
         self.worker = worker
         self._crowd.welcomes.append((time.monotonic(), self.name, worker))
-        request: dict[str, Any] = {"type": "subscribe", "topic": ROOM}
-        if self._previous is not None:
-            request["since"] = {"position": self._previous.end, "epoch": self._epoch}
-        await websocket.send(json.dumps(request))
-        for text in list(self.unacknowledged.values()):
-            await websocket.send(text)
+        await self._ask(websocket)
         self._websocket = websocket
         while True:
             self._hear(json.loads(await websocket.recv()))
+
+    async def _ask(self, websocket: ClientConnection) -> None:
+        """For the room, and again for what has no ack."""
+        if self.subscription is None:
+            request: dict[str, Any] = {"type": "subscribe", "topic": ROOM}
+            if self._previous is not None:
+                request["since"] = {"position": self._previous.end, "epoch": self._epoch}
+            await websocket.send(json.dumps(request))
+        for text in list(self.unacknowledged.values()):
+            await websocket.send(text)
+
+    async def _ask_again(self, websocket: ClientConnection) -> None:
+        await asyncio.sleep(0.5)
+        with contextlib.suppress(ConnectionClosed):
+            await self._ask(websocket)
 
     def _hear(self, message: dict[str, Any]) -> None:
         ledger = self._crowd.ledger
@@ -156,9 +172,13 @@ class Member:
                 )
             case "error":
                 self._crowd.errors[f"{message['code']}: {message['detail']}"] += 1
+                if self._websocket is not None and (self._again is None or self._again.done()):
+                    self._again = asyncio.create_task(self._ask_again(self._websocket))
 
     def _leave(self) -> None:
         self._websocket = None
+        if self._again is not None:
+            self._again.cancel()
         if self.subscription is not None:
             self._crowd.ledger.close(self.subscription)
             self._previous, self.subscription = self.subscription, None
@@ -204,6 +224,10 @@ class Crowd:
 
     async def until_all_are_there(self, seconds: float = 30) -> None:
         await self._until(lambda: all(member.subscription is not None for member in self.members), seconds)
+
+    async def until_noticed(self, people: int, seconds: float = 30) -> None:
+        """At least so many have lost their connection."""
+        await self._until(lambda: self.closes.total() >= people, seconds)
 
     async def finish(self, seconds: float = 30) -> Audit:
         """Stop the talking and judge, once everything that was sent is acknowledged and nothing is missing."""

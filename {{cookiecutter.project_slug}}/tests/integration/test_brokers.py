@@ -1,37 +1,38 @@
-"""What every broker with a log promises: the same tests for the one in memory and for a real Redis."""
+"""What every broker with a log promises: the same tests for the one in memory and for every real Redis that is there."""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+import orjson
 import pytest
 import redis.asyncio
 
 from distributed_websocket import BrokerInterface, InMemoryBroker, Message, RedisBroker, create_broker, is_valid_broker
-from distributed_websocket.brokers.interface import PROBE_TOPIC, Entry, LogBroker, Record
+from distributed_websocket.brokers.interface import PROBE_TOPIC, Entry, LogBroker, Place, Record
 from distributed_websocket.brokers.redis_streams import FOREIGN
 from distributed_websocket.exceptions import BrokerError
 from distributed_websocket.positions import parse_position
 from tests.deadline import eventually
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, free_port, redis_versions
 
 Make = Callable[..., LogBroker]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", *redis_versions(), "sentinel", "cluster"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     made: list[LogBroker] = []
+    urls: Callable[[str], str] = request.getfixturevalue("redis_urls")
 
     def make_one(**options: Any) -> LogBroker:
         if request.param == "memory":
             broker: LogBroker = InMemoryBroker(**options)
         else:
-            broker = RedisBroker(request.getfixturevalue("redis_server").url, **options)
+            broker = RedisBroker(urls(request.param), **options)
         made.append(broker)
         return broker
 
-    request.getfixturevalue("redis_server")
     yield make_one
     for broker in made:
         await broker.disconnect()
@@ -190,6 +191,88 @@ async def test_a_probe_wakes_whoever_waits_and_is_not_kept(broker: LogBroker, ch
     assert {entry.position for entry in entries} == {""}
     assert (await broker.extent(channel, 0)).added == 0
     assert await read(broker, channel) == []
+
+
+async def test_what_is_ephemeral_is_heard_by_who_waits_and_is_not_kept(broker: LogBroker, channel: str) -> None:
+    await read(broker, channel)
+    waiting = asyncio.create_task(read(broker, channel, wait=10))
+    await asyncio.sleep(0.01)
+    await broker.append(channel, 0, [Record("room/1", b'{"n":1}', ephemeral=True)])
+    assert await waiting == [Entry("", "room/1", b'{"n":1}')]
+    waiting = asyncio.create_task(read(broker, channel, wait=10))
+    await asyncio.sleep(0.01)
+    mixed = [Record("room/1", b'{"n":2}', ephemeral=True), record(3), Record(PROBE_TOPIC, b"{}")]
+    await broker.append(channel, 0, mixed)
+    assert bodies(await waiting) == [b'{"n":3}', b'{"n":2}']
+    assert (await broker.extent(channel, 0)).added == 1
+
+
+# Presence
+
+ALICE, BOB = Place("room/1", "alice"), Place("room/1", "bob")
+
+
+async def events(broker: LogBroker, channel: str) -> list[tuple[str, str]]:
+    """What the log tells of who came and went."""
+    return [(fields["type"], fields["user"]) for fields in (orjson.loads(e.body) for e in await read(broker, channel))]
+
+
+async def members(broker: LogBroker, channel: str, limit: int = 9) -> tuple[list[tuple[str, str]], int]:
+    found, total = await broker.presence_members(channel, 0, "room/1", limit=limit)
+    return sorted((member["user"], member["worker"]) for member in found), total
+
+
+async def change(
+    broker: LogBroker,
+    channel: str,
+    worker: str,
+    entered: Sequence[Place] = (),
+    left: Sequence[Place] = (),
+    lives: float = 60,
+) -> None:
+    await broker.presence_change(channel, 0, worker, entered, left, lives_seconds=lives)
+
+
+async def test_a_user_is_there_from_the_first_worker_to_the_last(broker: LogBroker, channel: str) -> None:
+    await change(broker, channel, "chat-1#a", [ALICE, BOB, Place("room/2", "carol")])
+    await change(broker, channel, "chat-1#a", [ALICE])
+    await change(broker, channel, "chat-2#b", [ALICE])
+    assert await members(broker, channel) == ([("alice", "chat-1"), ("bob", "chat-1")], 2)
+    assert (await members(broker, channel, limit=1))[1] == 2
+    await change(broker, channel, "chat-1#a", left=[ALICE, BOB])
+    await change(broker, channel, "chat-1#a", left=[ALICE])
+    assert await members(broker, channel) == ([("alice", "chat-2")], 1)
+    await change(broker, channel, "chat-2#b", left=[ALICE])
+    assert await members(broker, channel) == ([], 0)
+    assert await events(broker, channel) == [
+        ("joined", "alice"),
+        ("joined", "bob"),
+        ("joined", "carol"),
+        ("left", "bob"),
+        ("left", "alice"),
+    ]
+
+
+async def test_whom_a_dead_worker_had_leave_when_another_one_beats(broker: LogBroker, channel: str) -> None:
+    await change(broker, channel, "chat-1#a", [ALICE, BOB], lives=0.05)
+    await change(broker, channel, "chat-2#b", [BOB])
+    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
+    await asyncio.sleep(0.1)
+    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
+    assert await members(broker, channel) == ([("bob", "chat-2")], 1)
+    assert (await events(broker, channel))[-1] == ("left", "alice")
+    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
+    assert (await events(broker, channel)).count(("left", "alice")) == 1
+
+
+async def test_a_worker_that_beats_lives(broker: LogBroker, channel: str) -> None:
+    await change(broker, channel, "chat-1#a", [ALICE], lives=0.2)
+    deadline = asyncio.get_running_loop().time() + 0.5
+    while asyncio.get_running_loop().time() < deadline:
+        await broker.presence_beat(channel, 0, "chat-1#a", lives_seconds=0.2)
+        await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=0.2)
+        await asyncio.sleep(0.05)
+    assert await members(broker, channel) == ([("alice", "chat-1")], 1)
 
 
 # Shards

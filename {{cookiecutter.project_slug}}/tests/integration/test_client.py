@@ -151,10 +151,10 @@ async def test_a_close_code_that_allows_to_come_back_costs_nothing() -> None:
 
 async def test_an_expired_token_is_replaced_on_the_open_connection() -> None:
     async with stage() as it:
-        lifetimes = iter((2, 600))
-        async with client_of(it, token=tokens(lambda: it.token(next(lifetimes)))) as client:
+        lifetimes = [2, 600]
+        async with client_of(it, token=tokens(lambda: it.token(lifetimes.pop(0)))) as client:
             conn_id = client.welcome["conn_id"]
-            await until(lambda: next(lifetimes, None) is None, "a second token was asked for")
+            await until(lambda: lifetimes == [], "a second token was asked for")
             await asyncio.sleep(0.8)  # longer than the grace period
             await client.send("room/1", "still here")
             assert client.welcome["conn_id"] == conn_id
@@ -169,7 +169,7 @@ async def test_without_a_fresh_token_on_the_open_connection_the_next_handshake_a
             given.append("")
             if len(given) == 2:
                 raise OSError("the source of tokens has a bad moment")
-            return it.token(1 if len(given) == 1 else 600)
+            return it.token(2 if len(given) == 1 else 600)
 
         async with client_of(it, token=tokens(give)) as client:
             await until(lambda: len(given) == 3 and client.state is State.OPEN, "a third token, and open")

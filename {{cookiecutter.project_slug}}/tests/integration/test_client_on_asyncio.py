@@ -137,7 +137,7 @@ async def test_a_callback_that_fails_ends_the_client_and_says_why() -> None:
 
 
 async def test_a_single_token_that_expires_ends_the_client() -> None:
-    async with stage() as it, Client(it.url, token=it.token(1), backoff=soon) as client:
+    async with stage() as it, Client(it.url, token=it.token(2), backoff=soon) as client:
         with pytest.raises(ConnectionEnded, match="expired") as ended:
             await asyncio.wait_for(anext(client), 10)
         assert ended.value.status == 401
@@ -192,3 +192,23 @@ async def test_nobody_has_to_be_called_back() -> None:
         async for message in client:
             assert message["data"] == "last"
             break
+
+
+async def test_a_connection_that_is_closed_before_its_welcome_was_none() -> None:
+    states: list[State] = []
+    handshakes: list[ServerConnection] = []
+
+    async def welcome(connection: ServerConnection) -> None:
+        handshakes.append(connection)
+        if len(handshakes) < 3:
+            await connection.close(1013)
+        else:
+            await connection.send('{"type":"error","code":"malformed_json","detail":"","ref":null}')
+            await connection.send('{"type":"welcome","worker":"chat-1"}')
+            await connection.wait_closed()
+
+    async with serve(welcome, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with Client(url, on_state=states.append, backoff=soon):
+            assert states == ["open"]
+            assert len(handshakes) == 3

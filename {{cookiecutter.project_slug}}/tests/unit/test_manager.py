@@ -256,6 +256,21 @@ async def test_what_a_service_submits_reaches_every_worker() -> None:
         assert "conn_id" not in far.received[3]
 
 
+async def test_what_is_ephemeral_reaches_who_is_there_and_is_acknowledged_without_a_position() -> None:
+    broker = FaultyBroker()
+    async with WebSocketManager("channel", broker=broker) as manager:
+        await eventually(lambda: manager.not_ready_reason is None)
+        (sender, raw), (_, other) = await join(manager, topic="a"), await join(manager, "c2")
+        await manager.receive(sender, {"type": "send", "topic": "a", "ephemeral": True, "ref": 1})
+        await eventually(lambda: types(raw)[1:] in (["ack", "send"], ["send", "ack"]))
+        assert {"type": "ack", "ref": 1, "id": None} in raw.received
+        assert "id" not in next(message for message in raw.received if message["type"] == "send")
+        assert (await broker.extent("channel", 0)).added == 0
+        manager.submit(Message(type="send_by_conn_id", conn_id="c2", data={"ephemeral": True, "n": 1}))
+        await eventually(lambda: types(other) == ["welcome", "send_by_conn_id"])
+        assert types(raw).count("send_by_conn_id") == 0
+
+
 async def test_two_messages_of_a_user_with_the_same_ref_are_two_and_a_repeated_one_is_one() -> None:
     broker = FaultyBroker()
     async with WebSocketManager("channel", broker=broker) as manager:

@@ -133,6 +133,16 @@ def test_what_is_wrong_is_named(data: Any, words: str) -> None:
     assert refused.value.received == data
 
 
+@pytest.mark.parametrize(
+    "data", [{"type": "history", "topic": "a", "ephemeral": True}, {"type": "send", "topic": "a", "ephemeral": 1}]
+)
+def test_only_a_send_is_ephemeral_and_only_by_true(data: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage, match="ephemeral is true or false"):
+        Message.from_client_message(data=data)
+    assert Message.from_client_message(data={"type": "send", "topic": "a", "ephemeral": True}).get("ephemeral") is True
+    assert Message.from_client_message(data={"type": "history", "topic": "a", "ephemeral": False}).type == "history"
+
+
 def test_a_ref_of_null_is_none() -> None:
     assert Message.from_client_message(data={"type": "send", "topic": "a", "ref": None}).ref is None
 

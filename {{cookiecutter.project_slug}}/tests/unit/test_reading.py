@@ -120,7 +120,7 @@ async def test_without_a_probe_a_silent_log_is_left_in_peace(start: Start, broke
 async def test_without_a_probe_a_log_that_was_never_heard_is_not_ready_and_not_given_up(
     start: Start, broker: FaultyBroker
 ) -> None:
-    broker.hanging.add("append")
+    broker.deaf = True
     reader = start(probe_seconds=None)
     await eventually(lambda: broker.reads >= 3)
     assert (broker.extents, reader.deaf_reason) == (1, "the log was not heard yet")
@@ -283,6 +283,34 @@ async def test_entries_that_were_trimmed_before_they_were_read_are_said_to_be_lo
     await publish(small, 10)
     await eventually(lambda: heard.numbers[-1:] == [b"10"])
     await reader.stop()
+
+
+async def test_what_is_not_kept_is_heard_by_who_listens_and_moves_nothing(
+    start: Start, broker: FaultyBroker, heard: Heard
+) -> None:
+    reader = start()
+    await eventually(lambda: reader.deaf_reason is None)
+    await broker.append("channel", 0, [Record("room/1", b"typing", ephemeral=True)])
+    await eventually(lambda: heard.numbers == [b"typing"])
+    assert (reader.position, len(reader.tail)) == ("0-0", 0)
+    await broker.append("channel", 0, [Record("room/1", b"typing", ephemeral=True), Record("room/1", b"1")])
+    await eventually(lambda: heard.numbers == [b"typing", b"1", b"typing"])
+    assert len(reader.tail) == 1
+
+
+async def test_connections_that_cannot_be_closed_do_not_keep_a_reader_from_new_ones(
+    start: Start, broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse() -> None:
+        raise RuntimeError("stuck")
+
+    monkeypatch.setattr(broker, "reconnect", refuse)
+    broker.fail("extent", BrokerError("down"))
+    reader = start()
+    await eventually(lambda: reader.deaf_reason == "down")
+    await eventually(lambda: "could not be closed" in caplog.text)
+    broker.heal()
+    await eventually(lambda: reader.deaf_reason is None)
 
 
 async def test_a_reader_that_was_never_started_may_be_stopped(broker: FaultyBroker, heard: Heard) -> None:

@@ -82,12 +82,12 @@ async def plain(url: str, path: str = "/ws") -> AsyncIterator[Plain]:
             await writer.wait_closed()
 
 
-def stall(worker: Worker) -> Any:
+def stall(worker: Worker, unsent_bytes: int = 200_000) -> Any:
     """Fill the only connection's socket until the server holds unsent bytes, and return its protocol."""
     (connection,) = worker.manager
     (protocol,) = worker.sockets()
-    while not protocol.unsent_bytes:
-        connection.outbox.write(Bundle([b"x" * 100_000]))
+    while protocol.unsent_bytes < unsent_bytes:
+        connection.outbox.write(Bundle([b"x" * 10_000]))
     return protocol
 
 
@@ -210,13 +210,15 @@ async def test_a_client_that_stalls_does_not_hold_up_the_end_of_the_server() -> 
         assert len(manager) == 0
 
 
+@pytest.mark.parametrize("unsent_bytes", [1, 200_000], ids=["a little unsent", "much unsent"])
 async def test_a_client_that_stalls_is_closed_without_waiting_for_it(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, unsent_bytes: int
 ) -> None:
+    """With a little unsent uvicorn sends the close frame, and never ends the connection."""
     monkeypatch.setattr("distributed_websocket.connection.CLOSE_SECONDS", 0.1)
     async with plain(worker.url):
         await eventually(lambda: len(worker.manager) == 1)
-        stall(worker)
+        stall(worker, unsent_bytes)
         (connection,) = worker.manager
         await worker.manager.close_connection(connection, CloseCode.DRAIN)
         await eventually(lambda: not worker.sockets())
@@ -409,7 +411,7 @@ async def quick(protocol: str = RAW) -> AsyncIterator[str]:
     @app.websocket("/ws")
     async def where(websocket: WebSocket) -> None:
         await websocket.accept()
-        await websocket.send_text(str(websocket.query_params))
+        await websocket.send_text(f"{websocket.query_params} {websocket.headers.get('x-word')}")
 
     async with serving(app, protocol, http=server.QuickUpgrade) as (_, address):
         yield address
@@ -417,7 +419,7 @@ async def quick(protocol: str = RAW) -> AsyncIterator[str]:
 
 HANDSHAKE = (
     b"GET /ws?a=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Word: Said\r\n\r\n"
 )
 PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -439,13 +441,14 @@ async def test_a_handshake_is_upgraded_however_it_comes(parts: list[bytes], prot
                 assert await reader.readuntil(b'"page"')
             await asyncio.sleep(0.02)
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
-        assert await reader.readexactly(5) == b"\x81\x03a=1"
+        assert await reader.readexactly(10) == b"\x81\x08a=1 Said"
         writer.close()
         await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
-    "request_", [PAGE, PAGE.replace(b"x\r\n", b"x\r\nX-Upgrade: websocket\r\n"), PAGE[:-2] + b"X: upgrade: websocket\r\n\r\n"]
+    "request_",
+    [PAGE, PAGE.replace(b"x\r\n", b"x\r\nX-Upgrade: websocket\r\n"), PAGE[:-2] + b"X: upgrade: websocket\r\n\r\n"],
 )
 async def test_a_plain_request_is_answered_as_ever(request_: bytes) -> None:
     async with quick() as address:

@@ -259,7 +259,7 @@ test("without a fresh token on the open connection the next handshake asks again
     const token = () => {
       given += 1;
       if (given === 2) throw new Error("the source of tokens has a bad moment");
-      return it.token(given === 1 ? 1 : 600);
+      return it.token(given === 1 ? 2 : 600);
     };
     const client = await open({ token });
     await until(() => given === 3 && client.state === "open", "a third token, and open");

@@ -16,37 +16,40 @@ from .redis_cluster import ClusterClient
 REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 
+CONNECTION_OPTIONS: Final[dict[str, Any]] = {
+    # redis-py repeats a failed command by itself: an append that did arrive would be stored twice.
+    "retry": Retry(NoBackoff(), 0),
+    "protocol": 2,
+    # Its own timeouts, 5 s unless said otherwise since 8.0, end the wait for a message, and before Python 3.12 they may
+    # swallow a cancellation (`asyncio.wait_for`). Every exchange here has a deadline around it.
+    "socket_timeout": None,
+    "socket_connect_timeout": None,
+    "socket_keepalive": True,
+}
+"""What all connections have in common."""
+
 
 def open_client(url: str, *, answer_seconds: float, max_connections: int) -> RedisClient:
     """The client for a URL. Connects at its first command. Raises `ValueError` for a URL that it cannot read."""
     target = RedisURL.parse(url)
-    options = connection_options(answer_seconds) | {"max_connections": max_connections}
+    options = CONNECTION_OPTIONS | {"max_connections": max_connections}
     if target.kind == "cluster":
         return ClusterClient(target.addresses, target.options | options, answer_seconds)
     if target.kind == "sentinel":
         secure = target.options.pop("connection_class", None) is SSLConnection
-        of_sentinels = connection_options(answer_seconds) | {"ssl": secure}
+        seconds = answer_seconds / (len(target.addresses) + 1)  # they are asked one after the other
+        of_sentinels = CONNECTION_OPTIONS | {
+            "ssl": secure,
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+        }
         sentinel = Sentinel(target.addresses, sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]
         pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
             target.service, sentinel, ssl=secure, **target.options, **options
         )
         return OneServer(pool, answer_seconds, sentinel)
     (address,) = target.addresses
-    return OneServer(
-        ConnectionPool(host=address.host, port=address.port, **target.options, **options), answer_seconds
-    )
-
-
-def connection_options(answer_seconds: float) -> dict[str, Any]:
-    """What all connections have in common."""
-    return {
-        # redis-py repeats a failed command by itself: an append that did arrive would be stored twice.
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "socket_timeout": answer_seconds,
-        "socket_connect_timeout": answer_seconds,
-        "socket_keepalive": True,
-    }
+    return OneServer(ConnectionPool(host=address.host, port=address.port, **target.options, **options), answer_seconds)
 
 
 class RedisURL(NamedTuple):

@@ -1,6 +1,6 @@
 """The seam between a worker and what connects it to the others.
 
-    BrokerInterface        six coroutines: all that a broker of your own needs
+    BrokerInterface        six coroutines: all that a broker of your own needs; RedisPubSubBroker has just these
      └── LogBroker         a broker that keeps a log per shard: batches, positions, epochs, what was missed
           ├── InMemoryBroker    one process
           └── RedisBroker       Redis Streams
@@ -14,7 +14,7 @@ import inspect
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import orjson
 
@@ -115,6 +115,15 @@ class BrokerInterface(ABC):
 
 
 BrokerT = BrokerInterface
+
+
+@runtime_checkable
+class ReadsBatches(Protocol):
+    """What a broker may have besides: all messages that are there at once, so that they are delivered in one go."""
+
+    async def get_messages(self, **kwargs: Any) -> Sequence[Message]:
+        """Waits a while for the first one; empty when there was none."""
+
 
 COROUTINES: Final = ("connect", "disconnect", "subscribe", "unsubscribe", "publish", "get_message")
 
@@ -236,19 +245,20 @@ def record_of(message: Any) -> Record:
         parsed = message
     else:
         fields = orjson.loads(message) if isinstance(message, (str, bytes)) else message
-        parsed = _message_of_fields(fields)
+        parsed = message_of_fields(fields)
     conn_ids = (parsed.conn_id,) if isinstance(parsed.conn_id, str) else tuple(parsed.conn_id or ())
     return Record(parsed.topic or "", parsed.body(), conn_ids)
 
 
 def message_of(entry: Entry) -> Message:
     """The entry as a `Message`, its position as the field `id` of its data."""
-    message = _message_of_fields(orjson.loads(entry.payload))
+    message = message_of_fields(orjson.loads(entry.payload))
     message.conn_id = list(entry.conn_ids) or None
     return message
 
 
-def _message_of_fields(fields: dict[str, Any]) -> Message:
+def message_of_fields(fields: dict[str, Any]) -> Message:
+    """The `Message` of a JSON object that a worker published."""
     return Message(
         type=fields.get("type", "send"),
         topic=fields.get("topic"),

@@ -1,7 +1,8 @@
 """The scripts of the log in Redis: each round trip does all that belongs together, or nothing of it.
 
 Keys of a shard, behind its common prefix: `log`, a stream; `epoch`, the name of this log's life; `keys:` + number, the
-idempotency keys of a stretch of time; `probe`, a stream of one entry.
+idempotency keys of a stretch of time; `probe`, a short stream of what
+is not kept.
 """
 
 from __future__ import annotations
@@ -49,12 +50,13 @@ end
 """
 
 # KEYS: log, epoch, the prefix of `keys:`, probe. ARGV: a fresh epoch, the position known and its epoch, entries kept,
-# seconds kept, seconds of the idempotency window; then for each record topic, body, names of connections, key.
+# seconds kept, seconds of the idempotency window; then for each record topic, body, names of connections ("ephemeral" where it is that), key.
 #
 # A key seen within the window gives the position that it got the first time. The keys lie in two hashes by time, the
 # current and the one before, so forgetting them costs nothing. A key seen again is written again: so whoever waits for
 # this write to be on disk or on a replica waits for the first one too. The time is Redis's: workers' clocks do not
-# matter. Probes go into a stream of their own, beside the log, which every reader waits for in the same command.
+# matter. What is not kept, probes and ephemeral records, goes into a short stream of its own, beside the log, which every
+# reader waits for in the same command.
 APPEND: Final = (
     _EPOCH
     + """
@@ -70,8 +72,8 @@ for i = 7, #ARGV, 4 do
     position = redis.call('HGET', current, key) or redis.call('HGET', previous, key)
   end
   if not position then
-    if ARGV[i] == '$probe' then
-      position = redis.call('XADD', KEYS[4], 'MAXLEN', 1, '*', 't', ARGV[i], 'b', ARGV[i + 1])
+    if ARGV[i] == '$probe' or ARGV[i + 2] == 'ephemeral' then
+      position = redis.call('XADD', KEYS[4], 'MAXLEN', '~', 500, '*', 't', ARGV[i], 'b', ARGV[i + 1])
     elseif ARGV[i + 2] == '' then
       position = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 't', ARGV[i], 'b', ARGV[i + 1])
     else

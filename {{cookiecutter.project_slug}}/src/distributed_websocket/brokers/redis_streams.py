@@ -93,8 +93,9 @@ class RedisBroker(LogBroker):
         known = self._newest.get((channel, shard), ("", ""))
         args: list[str | bytes | int] = [secrets.token_hex(8), *known, *self._bounds]
         for record in records:
-            args += (record.topic, record.body, orjson.dumps(record.conn_ids) if record.conn_ids else b"", record.key)
-        kept = [number for number, record in enumerate(records) if record.topic != PROBE_TOPIC]
+            conn_ids = orjson.dumps(record.conn_ids) if record.conn_ids else b""
+            args += (record.topic, record.body, b"ephemeral" if record.ephemeral else conn_ids, record.key)
+        kept = [n for n, record in enumerate(records) if record.topic != PROBE_TOPIC and not record.ephemeral]
         wait = self._until_durable() if kept else []
         async with _broker_errors("append to"):
             (epoch, *stored), *waited = await self._client.call_script(
@@ -134,11 +135,14 @@ class RedisBroker(LogBroker):
         async with _broker_errors("read from"):
             (streams,) = await self._client.run(log, [command], waits_seconds=wait_seconds)
         entries: list[Entry] = []
+        beside: list[Entry] = []
         for name, items in streams or ():
             if name.endswith(b":log"):
                 entries = [_entry(*item) for item in items]
             else:
                 self._probed[channel, shard] = items[-1][0].decode()
+                beside = [_entry(b"", fields) for _, fields in items if fields[1] != PROBE_TOPIC.encode()]
+        entries += beside
         if streams and not entries:
             entries.append(Entry("", PROBE_TOPIC, b"{}"))
         return entries

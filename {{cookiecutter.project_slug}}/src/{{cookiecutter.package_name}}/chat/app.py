@@ -10,8 +10,11 @@ from fastapi import Depends, FastAPI, Response, WebSocket
 
 from distributed_websocket import Limits, WebSocketManager, WebSocketOAuth2PasswordBearer
 from distributed_websocket.auth import Authenticator, Identity, TokenVerifier, negotiate_subprotocol, refuse
+from distributed_websocket.metrics import HANDSHAKES, WORKER
 
+from ..metrics import GATEWAY_PREFIX, metrics_route
 from ..settings import ChatSettings
+from .policy import ChatPolicy
 
 
 def create_app(settings: ChatSettings) -> FastAPI:
@@ -20,13 +23,14 @@ def create_app(settings: ChatSettings) -> FastAPI:
         "chat",
         broker_url=settings.broker_url,
         worker=settings.worker_name,
+        policy=ChatPolicy(),
         limits=Limits(message_bytes=settings.max_message_bytes, unsent_bytes=settings.max_unsent_bytes),
         verify=verifier.verify,
     )
     # The gateway has verified the token already, but nothing here trusts the network. A worker takes no cookie, so
     # there is nothing that a page of another site could use, and no Origin to check.
     bearer = WebSocketOAuth2PasswordBearer("/api/token", cookie=None)
-    authenticate = Authenticator(bearer, verifier, origins=None)
+    authenticate = Authenticator(bearer, verifier, origins=None, refusals=HANDSHAKES)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -35,10 +39,13 @@ def create_app(settings: ChatSettings) -> FastAPI:
 
     app = FastAPI(title="Chat worker", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.manager = manager
+    WORKER.info({"worker": settings.worker_name})
+    app.include_router(metrics_route(without=GATEWAY_PREFIX))
 
     @app.websocket("/ws")
     async def chat(websocket: WebSocket, identity: Annotated[Identity, Depends(authenticate)]) -> None:
         if manager.not_ready_reason is not None:
+            HANDSHAKES.labels("draining" if manager.draining else "not_ready").inc()
             await refuse(websocket, HTTPStatus.SERVICE_UNAVAILABLE, "this worker is not ready")
         connection = await manager.new_connection(
             websocket,

@@ -11,7 +11,9 @@ from distributed_websocket.auth import ACCESS_TOKEN_COOKIE, issue_token
 from distributed_websocket.origin import OriginPolicy
 
 from ..settings import GatewaySettings
+from .metrics import LOGINS, SIGN_UPS
 from .passwords import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTERS, Passwords, PasswordsBusy
+from .session import OwnPage
 from .users import User, UserStore
 
 # ASCII, so that no name looks like another one's; no colon or slash, so that it can stand in keys and topics.
@@ -40,24 +42,23 @@ class Token(BaseModel):
 def account_routes(
     settings: GatewaySettings, users: UserStore, passwords: Passwords, origins: OriginPolicy
 ) -> APIRouter:
-    def own_page(request: Request) -> None:
-        """What sets a cookie must not be asked for by a page of another site, which could sign people in as others."""
-        if not origins.allows_connection(request):
-            raise HTTPException(HTTPStatus.FORBIDDEN, "this origin may not connect")
-
-    routes = APIRouter(prefix="/api", dependencies=[Depends(own_page)])
+    routes = APIRouter(prefix="/api", dependencies=[Depends(OwnPage(origins))])
 
     @routes.post("/users", status_code=HTTPStatus.CREATED)
     async def sign_up(new: SignUp) -> Account:
         taken = HTTPException(HTTPStatus.CONFLICT, "this name is taken")
         if await users.find(new.username) is not None:
+            SIGN_UPS.labels("taken").inc()
             raise taken
         try:
             password_hash = await passwords.hash(new.password.get_secret_value())
         except PasswordsBusy:
+            SIGN_UPS.labels("busy").inc()
             raise _busy() from None
         if not await users.create(User(new.username, password_hash)):
+            SIGN_UPS.labels("taken").inc()
             raise taken
+        SIGN_UPS.labels("created").inc()
         return Account(username=new.username)
 
     @routes.post("/token")
@@ -69,10 +70,13 @@ def account_routes(
             # Asked for unknown users too, so that the time of the answer does not tell who has an account.
             verified = await passwords.verify(form.password, user.password_hash if user is not None else None)
         except PasswordsBusy:
+            LOGINS.labels("busy").inc()
             raise _busy() from None
         if user is None or not verified:
+            LOGINS.labels("wrong").inc()
             headers = {"WWW-Authenticate": "Bearer"}
             raise HTTPException(HTTPStatus.UNAUTHORIZED, "wrong user name or password", headers)
+        LOGINS.labels("ok").inc()
         lifetime_seconds = settings.token_lifetime_seconds
         secret = settings.token_secret.get_secret_value()
         token = issue_token(user.name, secret=secret, lifetime_seconds=lifetime_seconds)

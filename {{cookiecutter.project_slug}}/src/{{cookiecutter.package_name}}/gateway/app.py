@@ -13,27 +13,36 @@ from redis.exceptions import RedisError
 from distributed_websocket import WebSocketOAuth2PasswordBearer, WebSocketProxy
 from distributed_websocket.asyncapi import add_asyncapi
 from distributed_websocket.auth import Authenticator, Identity, TokenVerifier
+from distributed_websocket.metrics import PROXIED
 from distributed_websocket.origin import OriginPolicy
 
+from ..metrics import WORKER_PREFIX, metrics_route
 from ..settings import GatewaySettings
 from .accounts import account_routes
+from .metrics import STORE_FAILURES
 from .page import page_routes
 from .passwords import Passwords
 from .protection import BodyLimit, SecurityHeaders
+from .rooms import RoomStore, room_routes
+from .session import SignedIn, session_routes
 from .users import UserStore
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     users = UserStore(settings.redis_url)
+    rooms = RoomStore(settings.redis_url)
     passwords = Passwords(settings.password_threads, settings.max_waiting_passwords)
     origins = OriginPolicy(settings.allowed_origins)
     bearer = WebSocketOAuth2PasswordBearer("/api/token")
-    authenticate = Authenticator(bearer, TokenVerifier(settings.token_secrets), origins)
+    verifier = TokenVerifier(settings.token_secrets)
+    authenticate = Authenticator(bearer, verifier, origins, refusals=PROXIED)
+    signed_in = SignedIn(verifier)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await users.close()
+        await rooms.close()
         passwords.close()
 
     # No /docs: that page needs scripts of other sites, which the security headers forbid.
@@ -41,7 +50,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.include_router(account_routes(settings, users, passwords, origins))
+    app.include_router(session_routes(signed_in))
+    app.include_router(room_routes(rooms, signed_in, origins))
     app.include_router(page_routes())
+    app.include_router(metrics_route(without=WORKER_PREFIX))
     add_asyncapi(app, bearer=bearer)
 
     @app.websocket("/ws")
@@ -68,8 +80,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @app.exception_handler(RedisError)
     async def user_store_failed(request: Request, error: RedisError) -> JSONResponse:
+        STORE_FAILURES.inc()
         return JSONResponse(
-            {"detail": "accounts are not available, try again"},
+            {"detail": "accounts and rooms are not available, try again"},
             HTTPStatus.SERVICE_UNAVAILABLE,
             {"Retry-After": "1"},
         )

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from pwdlib import PasswordHash
 
+from .metrics import PASSWORDS_PENDING
+
 MIN_PASSWORD_CHARACTERS = 8  # NIST SP 800-63B §5.1.1.2
 MAX_PASSWORD_CHARACTERS = 128
 
@@ -47,7 +49,8 @@ class Passwords:
             raise PasswordsBusy
         self._pending += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+            with PASSWORDS_PENDING.track_inprogress():
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         finally:
             self._pending -= 1
 

@@ -124,14 +124,14 @@ class Stream {
 /**
  * One client of the service, over any number of connections. Iterating gives the messages of all subscriptions.
  *
- * Options: `token`, a bearer token, or a function that gives (a promise of) a fresh one for each handshake and when the
- * server says that one has expired; it throws `InvalidToken` when there will be none. Without it the browser's cookie
- * counts. `onState` is told each change of `state`: "connecting", "open", "reconnecting", "closed". `onHole` is called
- * with the topic between two messages of an iteration between which others are missing, and `onCaughtUp` with the
- * number of messages that came since a reconnect, once all that was missed is there. A subscription that has
- * `maxWaiting` messages waiting is paused at the server, and goes on from there when half of them were taken.
- * `heartbeatSeconds` is how often a silent connection is tried, and how long it may take to answer. `backoff` gives an
- * iterator over the seconds to wait before each new try.
+ * Options: `token`, a bearer token, or a function that gives (a promise of) a fresh one for each handshake and when
+ * the server says that one has expired; it throws `InvalidToken` when there will be none. Without it, or where it
+ * gives null, the browser's cookie counts. `onState` is told each change of `state`: "connecting", "open",
+ * "reconnecting", "closed". `onHole` is called with the topic between two messages of an iteration between which
+ * others are missing, and `onCaughtUp` with the number of messages that came since a reconnect, once all that was
+ * missed is there. A subscription that has `maxWaiting` messages waiting is paused at the server, and goes on from
+ * there when half of them were taken. `heartbeatSeconds` is how often a silent connection is tried, and how long it
+ * may take to answer. `backoff` gives an iterator over the seconds to wait before each new try.
  */
 export class Client {
   state = "connecting";
@@ -189,6 +189,13 @@ export class Client {
   async send(topic, data) {
     this.#throwIfEnded();
     return (await this.#answer(this.#session.send(topic, data))).id ?? null;
+  }
+
+  /** Publish `data` to those who are there now. It is not stored, and may be lost. */
+  sendEphemeral(topic, data) {
+    this.#throwIfEnded();
+    this.#session.sendEphemeral(topic, data);
+    this.#flush();
   }
 
   /** The newest messages of a topic, oldest first, or the newest of those before a position: {messages, more}. */
@@ -475,6 +482,7 @@ export class Client {
     try {
       const fresh = await token();
       if (socket !== this.#socket) return; // the handshake of another connection took one of its own
+      if (fresh === null) return this.#leave(); // the cookie is fresh: come back with it
       this.#session.authenticate(fresh);
       this.#flush();
     } catch (error) {

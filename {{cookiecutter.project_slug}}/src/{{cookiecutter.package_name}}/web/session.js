@@ -88,6 +88,11 @@ export class ClientSession {
     return this.#ask({ type: "presence", topic }, { again: true });
   }
 
+  /** Not stored, not repeated, not answered: nothing happens where there is no connection. */
+  sendEphemeral(topic, data) {
+    if (this.#connected) this.#outgoing.push(JSON.stringify({ type: "send", topic, data, ephemeral: true }));
+  }
+
   authenticate(token) {
     return this.#ask({ type: "authenticate", token }, { urgent: true });
   }
@@ -335,7 +340,7 @@ function isPosition(position) {
 }
 
 /** Positions are "ms-seq", both numbers of any size. Negative, zero or positive, as for `sort`. */
-function comparePositions(one, other) {
+export function comparePositions(one, other) {
   if (!isPosition(one)) throw new SyntaxError(`a position is 'ms-seq', not ${one}`);
   const [ms, seq] = one.split("-").map(BigInt);
   const [otherMs, otherSeq] = other.split("-").map(BigInt);

@@ -1,0 +1,87 @@
+"""Whether each service is ready, by its own word, and what it wrote where it is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from deploy.balancer import UP
+from deploy.containers.compose import Compose
+from deploy.containers.engine import Container, containers
+from deploy.containers.layout import ContainerLayout, service_url
+from deploy.errors import QUOTED_LINES, ComposeFailed, ServiceFailed
+from deploy.probe import HOST, get
+
+POLL_SECONDS = 0.2
+
+
+def start_seconds(layout: ContainerLayout) -> int:
+    """Many interpreters that start at once share few cores."""
+    return 90 + 3 * layout.workers
+
+
+def unready_reason(layout: ContainerLayout, name: str) -> str | None:
+    """None when it is ready. Asked now: the engine's own view may be a few seconds old."""
+    found = {container.service: container for container in containers(layout.project)}
+    if name not in found:
+        return "has no container"
+    if (reason := state_reason(found[name])) or not name.startswith(("chat-", "gateway-")):
+        return reason
+    try:
+        Compose(layout).run("exec", "-T", name, "python", "-I", "-S", "health.py", seconds=20)
+    except ComposeFailed as failed:
+        return failed.output.strip() or "does not answer"
+    return None
+
+
+def state_reason(container: Container) -> str | None:
+    """Why a container does not work, as the engine sees it; None where it does."""
+    if container.state != "running":
+        code = f" (exit code {container.exit_code})" if container.state in ("exited", "restarting") else ""
+        return f"{container.state}{code}"
+    return None if container.health == "healthy" else container.health_output or container.health or "no health check"
+
+
+def start(layout: ContainerLayout, names: Iterable[str], *, recreate: bool) -> None:
+    """Start services, and return when they are healthy. Raises `ServiceFailed` with what the first of them wrote."""
+    services = list(names)
+    compose = Compose(layout)
+    try:
+        compose.up(*services, recreate=recreate, seconds=start_seconds(layout))
+    except ComposeFailed as failed:
+        found = {container.service: container for container in containers(layout.project)}
+        for name in services or layout.services:
+            reason = state_reason(found[name]) if name in found else None
+            # A container that was only created waits for another one, which is the one to look at.
+            if reason and found[name].state != "created":
+                raise ServiceFailed(name, reason, compose.last_log_lines(name, QUOTED_LINES)) from failed
+        raise
+
+
+def wait_until_balanced(layout: ContainerLayout, say: Callable[[str], None], seconds: float) -> None:
+    """All gateways and workers are up in Traefik's view, and requests pass through it. Raises `ServiceFailed`."""
+    begun = time.monotonic()
+    while reason := _balancer_reason(layout):
+        if time.monotonic() > begun + seconds:
+            lines = Compose(layout).last_log_lines("traefik", QUOTED_LINES)
+            raise ServiceFailed("traefik", f"does not balance: {reason}", lines)
+        time.sleep(POLL_SECONDS)
+    say(f"  requests pass through Traefik ({time.monotonic() - begun:.1f} s)")
+
+
+def _balancer_reason(layout: ContainerLayout) -> str | None:
+    health = layout.balancer.health()
+    names = [*layout.gateway_names, *layout.worker_names]
+    views = {name: health.get(service_url(name), "unknown") for name in names}
+    if not_up := ", ".join(f"{name} is {view}" for name, view in views.items() if view != UP):
+        return not_up
+    answer = get(layout.base_port, "/", timeout_seconds=3.0, scheme=layout.scheme, host=public_host(layout))
+    if answer is None or answer.status != 200:
+        status = answer.status if answer else "nothing"
+        return f"a request for {layout.scheme}://{public_host(layout)}:{layout.base_port}/ was answered with {status}"
+    return None
+
+
+def public_host(layout: ContainerLayout) -> str:
+    """Where this machine reaches the public port."""
+    return HOST if layout.public_address in ("0.0.0.0", "::") else layout.public_address
