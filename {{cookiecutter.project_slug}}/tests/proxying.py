@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, WebSocket
@@ -206,8 +206,8 @@ class BytesClient:
         """Wait for the answer to the handshake."""
         self.head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), DEADLINE_SECONDS)).decode()
 
-    def say(self, opcode: Opcode, payload: bytes = b"", **bits: bool) -> None:
-        self.writer.write(masked(opcode, payload, **bits))
+    def say(self, opcode: Opcode, payload: bytes = b"", *, fin: bool = True) -> None:
+        self.writer.write(masked(opcode, payload, fin=fin))
 
     async def hear(self) -> Frame:
         """The next frame. Raises `EOFError` at the end."""
@@ -229,22 +229,27 @@ class BytesClient:
         return int.from_bytes(frame.data[:2], "big") if frame.data else 1005
 
 
-def masked(opcode: Opcode, payload: bytes = b"", **bits: bool) -> bytes:
-    """A frame as a client sends it."""
-    return cast(bytes, Frame(opcode, payload, **bits).serialize(mask=True))
-
-
-HANDSHAKE = (
-    "GET /ws HTTP/1.1\r\nHost: chat.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-)
+def masked(opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0) -> bytes:
+    """A frame as a client sends it, or as none should: `reserved` are three bits that RFC 6455 §5.2 wants to be 0."""
+    length = len(payload)
+    size = length if length < 126 else 126 if length < 65_536 else 127
+    extended = b"" if size < 126 else length.to_bytes(2 if size == 126 else 8, "big")
+    key = os.urandom(4)
+    head = bytes((fin << 7 | reserved << 4 | opcode, 0x80 | size)) + extended + key
+    return head + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
 @contextlib.asynccontextmanager
-async def bytes_client(front: Gateway, *, wait: bool = True) -> AsyncIterator[BytesClient]:
-    reader, writer = await asyncio.open_connection(*front.address, limit=64 * MIB)
+async def bytes_client(front: Gateway, *, extensions: str = "", wait: bool = True) -> AsyncIterator[BytesClient]:
+    """One that has sent its handshake, and, unless it does not `wait`, has got the answer."""
+    reader, writer = await asyncio.open_connection(*front.address)
     client = BytesClient(reader, writer)
-    writer.write(HANDSHAKE.format(key=base64.b64encode(os.urandom(16)).decode()).encode())
+    key = base64.b64encode(os.urandom(16)).decode()
+    offered = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
+    writer.write(
+        f"GET /ws HTTP/1.1\r\nHost: chat.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{offered}"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+    )
     try:
         if wait:
             await client.hear_head()

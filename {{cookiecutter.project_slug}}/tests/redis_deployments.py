@@ -36,7 +36,7 @@ def wait_for(condition: Callable[[], object], what: str, within_seconds: float =
         time.sleep(0.02)
 
 
-def order(client: Redis, *command: str | int) -> Any:
+def order(client: Redis, *command: str | bytes | int) -> Any:
     return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
@@ -48,7 +48,7 @@ class Node(RedisServer):
         super().__init__(directory, *_REPLICATION, *settings)
         self.control = Redis(host="127.0.0.1", port=self.port, socket_timeout=5)
 
-    def order(self, *command: str | int) -> Any:
+    def order(self, *command: str | bytes | int) -> Any:
         return order(self.control, *command)
 
     def info(self, section: str) -> dict[str, Any]:
@@ -190,6 +190,18 @@ class ClusterDeployment:
                 if first <= slot <= last:
                     return next(node for node in self.nodes if node.port == primary[1])
         raise AssertionError(f"nobody has slot {slot}")
+
+    def move(self, key: str, target: Node) -> None:
+        """Move the slot of a key, key by key and slowly, as a resharding of a large slot does."""
+        slot, source = key_slot(key.encode()), self.owner_of(key)
+        target.order("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        source.order("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
+        while keys := source.order("CLUSTER", "GETKEYSINSLOT", slot, 1):
+            source.order("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            time.sleep(0.1)
+        for node in (target, source, *self.nodes):
+            if node.is_primary():
+                node.order("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
 
     def stop(self) -> None:
         for node in self.nodes:

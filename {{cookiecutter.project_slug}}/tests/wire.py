@@ -119,10 +119,6 @@ class RawWire:
     def end(self, code: CloseCode) -> None:
         self.ends.append(code)
 
-    @property
-    def end_code(self) -> int:
-        return int(self.ends[0]) if self.ends else 1006
-
     async def drained(self) -> None:
         """Everything was taken."""
 

@@ -16,6 +16,9 @@ from deploy.containers.layout import WORKERS_PORT, ContainerLayout, compose_envi
 from deploy.notes import write_private
 from deploy.redis_configuration import redis_configuration
 
+# Nobody may be the default user, but it keeps all rights: Redis 8 replays the append-only file in its name, and drops
+# every transaction in there (each call of a script is one) that this user may not do.
+NO_DEFAULT_USER = "user default reset off ~* &* +@all"
 # Less than the container's limit: an append-only file is rewritten by a child that shares its memory at first.
 REDIS_MAX_MEMORY = "1gb"
 
@@ -29,11 +32,8 @@ def write_files(layout: ContainerLayout) -> None:
     (layout.folder / "acme").chmod(0o777)  # Traefik writes the certificates that it gets
     layout.folder.chmod(0o700)
     own = ["bind * -::*", "dir /data", f"maxmemory {REDIS_MAX_MEMORY}"]
-    # The password's hash is in it; the default user, whom nobody needs here, is switched off.
-    _write_readable(
-        layout.folder / "redis" / "redis.conf",
-        redis_configuration(layout.redis_password, [*own, "user default reset"]),
-    )
+    own.append(NO_DEFAULT_USER)
+    _write_readable(layout.folder / "redis" / "redis.conf", redis_configuration(layout.redis_password, own))
     copy_certificate(layout)
     write_service_settings(layout)
     write_servers(layout)

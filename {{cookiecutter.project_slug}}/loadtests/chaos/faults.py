@@ -105,14 +105,14 @@ async def stall_clients(scene: Scene) -> None:
     crowd = scene.crowd
     stalled = [crowd.members[number] for number in scene.planned.members]
     rooms = sorted({member.topic for member in stalled})
-    others = {topic: crowd.those(lambda m, t=topic: m.topic == t and m not in stalled) for topic in rooms}
+    others = [[m for m in crowd.members if m.topic == topic and m not in stalled] for topic in rooms]
     scene.strike(stalled, f"clients stop reading for {scene.seconds:.0f} s while their rooms are flooded")
     for member in stalled:
         member.stall()
     try:
         end = time.monotonic() + scene.seconds
         for number in range(FLOOD_MESSAGES):
-            for readers in others.values():
+            for readers in others:
                 readers[number % len(readers)].say(time.monotonic_ns(), FLOOD_MESSAGE)
             await asyncio.sleep(min(FLOOD_SECONDS, scene.seconds) / FLOOD_MESSAGES)
         await asyncio.sleep(max(0, end - time.monotonic()))

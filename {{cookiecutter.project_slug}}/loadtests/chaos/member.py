@@ -25,6 +25,7 @@ OPEN_SECONDS = 10
 HEARTBEAT_SECONDS = 30
 """Longer than a client stalls: who does not read hears no answer to a ping either."""
 
+logger = logging.getLogger(__name__)
 logging.getLogger("websockets.client").setLevel(logging.CRITICAL)  # lost connections are what this is about
 logging.getLogger("distributed_websocket.client").setLevel(logging.ERROR)
 
@@ -112,6 +113,10 @@ class Member:
         except ConnectionEnded as end:
             self.is_gone = True
             self._books.tally.unreadable[f"a client may not come back: {end}"] += 1
+        except Exception as error:
+            logger.exception("a client failed in an unforeseen way")
+            self.is_gone = True
+            self._books.tally.unreadable[f"a client failed: {error!r}"] += 1
 
     def say(self, due_ns: int, text: str) -> None:
         self.session.say(due_ns, text)

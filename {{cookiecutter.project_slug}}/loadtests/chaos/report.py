@@ -19,6 +19,10 @@ SCHEMA = 1
 """Grows when a field changes its meaning or goes."""
 EXAMPLES = 5
 """Missing messages that are named in a row."""
+LATE_SECONDS = 5
+"""All who were asked to leave must be back so long after the time that they were given."""
+MAX_EXCESS = 0.2
+"""Of the new connections of a second, while workers are rolled."""
 FEWEST_HANDSHAKES = 40
 """In a second with fewer, nothing is said about how they were spread: one client would be several percent."""
 
@@ -62,6 +66,8 @@ class FaultRow(TypedDict):
     """Times that a client came back and was brought up to date."""
     unrecovered: int
     """Times that it was told of a hole instead."""
+    drain_seconds: float | None
+    """The time over which the workers asked their clients to leave; `None` where none did."""
     busiest_worker_excess: float | None
     """While the workers are rolled: how much more than its share of the new connections of any second a worker got at
     most, 0.2 is 20 %. One of the workers is always down. `None` where no second had enough new connections."""
@@ -147,6 +153,7 @@ def row(
         out_of_order=difference.out_of_order,
         recovered=tally.recovered,
         unrecovered=difference.unrecovered,
+        drain_seconds=tally.drain_seconds,
         busiest_worker_excess=busiest_worker_excess(tally.handshakes, workers - 1) if is_roll else None,
         missing_examples=[
             MissingMessage(position=one.position, topic=one.topic, user=one.user) for one in difference.examples
@@ -181,9 +188,11 @@ def busiest_worker_excess(handshakes: Sequence[tuple[int, str]], workers: int) -
     return worst
 
 
-def judge(rows: Sequence[FaultRow], planned: Sequence[str], *, interrupted: bool) -> VerdictText:
-    """`planned` are the faults that should have struck, `rows` those that did."""
-    reasons: list[str] = []
+def judge(
+    rows: Sequence[FaultRow], planned: Sequence[str], *, troubles: Sequence[str] = (), interrupted: bool = False
+) -> VerdictText:
+    """`planned` are the faults that should have struck, `rows` those that did; `troubles` belong to none of them."""
+    reasons = list(troubles)
     for one in rows:
         reasons += [f"{one['fault']}: {reason}" for reason in _reasons(one)]
     for fault in planned[len(rows) :]:
@@ -204,6 +213,11 @@ def _reasons(one: FaultRow) -> list[str]:
         examples = [f"{m['topic']} {m['position']} for {m['user']}" for m in one["missing_examples"]]
         more = ", …" if one["lost"] > len(examples) else ""
         reasons.append(f"{one['lost']:,} deliveries lost: {', '.join(examples)}{more}")
+    longest, drain, excess = one["back_ms"]["max"], one["drain_seconds"], one["busiest_worker_excess"]
+    if longest is not None and drain is not None and longest > 1000 * (drain + LATE_SECONDS):
+        reasons.append(f"the last client was back after {longest / 1000:.1f} s, asked for was {drain:g} s")
+    if excess is not None and excess > MAX_EXCESS:
+        reasons.append(f"a worker got its share {excess:+.0%} of the new connections of a second")
     for count, what in (
         (one["duplicated"], "delivered more than once"),
         (one["out_of_order"], "after a later message"),

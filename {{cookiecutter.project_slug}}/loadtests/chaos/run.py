@@ -13,8 +13,11 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+
+import psutil
+from redis.exceptions import RedisError
 
 from deploy.errors import StackError
 from deploy.settings import PROJECT_ROOT
@@ -38,6 +41,7 @@ NOTICE_SECONDS = 1.0
 """After a fault, before anybody asks whether all are back: so long it may take to notice that one is away."""
 SETTLE_SECONDS = 30
 """At most this long what is on its way is waited for."""
+TROUBLES = (FaultFailed, NotBack, StackError, psutil.Error, RedisError, OSError)
 PASSED, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -51,7 +55,7 @@ def run(settings: ChaosSettings) -> int:
     raise_file_limit()
     try:
         written = asyncio.run(ChaosRun(settings, stack).run())
-    except (FaultFailed, NotBack, StackError) as error:
+    except TROUBLES as error:
         print(error, file=sys.stderr)
         return COULD_NOT_RUN
     report.write(written, settings.report)
@@ -65,6 +69,7 @@ class ChaosRun:
         self.stack = stack
         self.interrupted = False
         self.rows: list[FaultRow] = []
+        self._troubles: list[str] = []
         self._judged: Audit | None = None
         self._began = time.monotonic()
         self._phases: asyncio.Task[None] | None = None
@@ -102,8 +107,14 @@ class ChaosRun:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
-        with suppress(asyncio.CancelledError):
+        try:
             await self._phases
+        except asyncio.CancelledError:
+            pass
+        except TROUBLES as error:
+            if not self.rows:
+                raise
+            self._troubles.append(str(error))
         return self._report(crowd, planned, started_at)
 
     def _interrupt(self) -> None:
@@ -115,6 +126,7 @@ class ChaosRun:
 
     async def _all(self, crowd: Crowd, planned: list[Planned]) -> None:
         async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._mend)
             detour = await undo.enter_async_context(self._detour(planned))
             await undo.enter_async_context(crowd)
             await crowd.until_back(BACK_SECONDS)
@@ -124,6 +136,11 @@ class ChaosRun:
                 await self._phase(crowd, one, detour)
                 if self.interrupted:
                     break
+
+    async def _mend(self) -> None:
+        """A restart that was interrupted leaves a process out."""
+        if self.interrupted and await self.stack.until_ready(NOTICE_SECONDS):
+            await self.stack.command("up")
 
     @asynccontextmanager
     async def _detour(self, planned: list[Planned]) -> AsyncIterator[Detour | None]:
@@ -167,9 +184,12 @@ class ChaosRun:
             await crowd.until_back(BACK_SECONDS)
         except asyncio.CancelledError:
             problems.append("interrupted")
-        except (FaultFailed, NotBack) as error:
+        except TROUBLES as error:
             problems.append(str(error))
         talking.cancel()
+        (said,) = await asyncio.gather(talking, return_exceptions=True)
+        if not isinstance(said, asyncio.CancelledError):
+            problems.append(f"the talking ended: {said!r}")
         lasted = time.monotonic() - (scene.struck_at or time.monotonic())
         judged = await crowd.settle(SETTLE_SECONDS)
         if scene.struck_at is not None:
@@ -183,7 +203,7 @@ class ChaosRun:
     def _row(self, scene: Scene, judged: Audit, lasted_seconds: float, problems: list[str]) -> FaultRow:
         crowd, planned = scene.crowd, scene.planned
         lost = crowd.those(lambda member: member.session.times_lost > 0)
-        if planned.fault in ENDS_CONNECTIONS and not lost:
+        if planned.fault in ENDS_CONNECTIONS and not lost and not self.interrupted:
             problems.append("every client kept its connection")
         meant = set(scene.hit)
         hit = crowd.those(lambda member: member in meant or member.session.times_lost > 0)
@@ -206,7 +226,12 @@ class ChaosRun:
         settings, judged = self.settings, self._judged
         return ChaosReport(
             schema=report.SCHEMA,
-            verdict=report.judge(self.rows, [one.fault for one in planned], interrupted=self.interrupted),
+            verdict=report.judge(
+                self.rows,
+                [one.fault for one in planned],
+                troubles=self._troubles,
+                interrupted=self.interrupted,
+            ),
             started_at=started_at,
             settings={
                 "seed": settings.seed,

@@ -29,11 +29,15 @@ class FaultFailed(Exception):
 
 
 class Stack:
-    """Raises `StackError` where nothing runs."""
+    """Raises `StackError` where there is nothing to strike."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.layout = up.running(root).layout
+        try:
+            self.layout = up.running(root).layout
+        except WrongState:
+            how = "`make up RUNTIME=local` starts one."
+            raise WrongState(f"No stack runs as processes of this machine, and only those are struck. {how}") from None
         if self.layout.broker_url:
             raise WrongState("The workers do not use the stack's own Redis: there is nothing here to strike.")
         self.workers = [process.name for process in self.layout.chat_workers]

@@ -32,6 +32,8 @@ class Tally:
     """Handshakes that failed, by reason."""
     errors: Counter[str] = field(default_factory=Counter)
     """`error` messages, by code."""
+    drain_seconds: float | None = None
+    """The longest time over which workers asked their clients to leave."""
     unreadable: Counter[str] = field(default_factory=Counter)
     """What is not of the protocol, and clients that were told not to come back."""
 
@@ -118,6 +120,7 @@ class WitnessSession(ClientSession):
             case "subscribed":
                 self._note_subscribed(fields)
             case "reconnect":
+                books.tally.drain_seconds = max(books.tally.drain_seconds or 0, float(fields["within_seconds"]))
                 self._leaves()
             case "welcome":
                 self.worker = str(fields["worker"])

@@ -403,16 +403,12 @@ class WebSocketManager:
         self.presence.renew()
         for connection in self._connections:
             for pattern in connection.topics:
-                if reader.shard in self.broker.shards_of(pattern):
-                    connection.write_json(
-                        {
-                            "type": "subscribed",
-                            "topic": pattern,
-                            "position": reader.position,
-                            "epoch": reader.epoch,
-                            "recovered": False,
-                        }
-                    )
+                shards = self.broker.shards_of(pattern)
+                if reader.shard in shards:
+                    # A pattern that spans shards has no single position to resume from.
+                    position, epoch = (reader.position, reader.epoch) if len(shards) == 1 else (None, None)
+                    hole = {"type": "subscribed", "topic": pattern, "position": position, "epoch": epoch}
+                    connection.write_json(hole | {"recovered": False})
 
     def send(self, message: Message | dict[str, Any]) -> _Done:
         """Send a message to the connections of this worker that are subscribed to its topic."""

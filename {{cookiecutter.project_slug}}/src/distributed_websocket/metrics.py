@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus: `ws_...` on a worker, `gateway_...` on a gateway. Each says what to do when it moves.
+"""What is counted, for Prometheus: `ws_...` on a worker, `gateway_...` on a gateway. Each says what to do about it.
 
 Counted once for each batch, not for each message, wherever there is a batch; what only has a size is asked for it when
 Prometheus comes (`watch`). No label takes a value that a client could choose.
@@ -130,8 +130,8 @@ PRESENT = Gauge(
 
 PROXIED = Counter(
     "gateway_handshakes",
-    "WebSocket handshakes by result (accepted, unauthorized, forbidden, refused, unreachable, timed_out). unauthorized: "
-    "tokens ran out, or a page with an old one; forbidden: another site's page, or an origin missing in "
+    "Handshakes by result (accepted, unauthorized, forbidden, refused, unreachable, timed_out). unauthorized: tokens "
+    "ran out, or a page with an old one; forbidden: another site's page, or an origin missing in "
     "CHAT_ALLOWED_ORIGINS; refused: the worker said no, see its ws_handshakes; unreachable, timed_out: no worker is "
     "ready, or the balancer between is gone.",
     ["result"],

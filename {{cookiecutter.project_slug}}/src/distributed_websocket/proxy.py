@@ -5,7 +5,6 @@ bytes where the server allows it (`tunnel.py`), else messages (`relay.py`).
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 

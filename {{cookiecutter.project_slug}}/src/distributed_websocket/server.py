@@ -27,6 +27,9 @@ from .tunnel import Tunnel
 ABORT_SECONDS: Final = 5.0
 """How long a connection that is ended may take to accept what is unsent and the close frame."""
 
+LINGER_SECONDS: Final = 1.0
+"""How long a client that broke the protocol may take to notice that it was told so."""
+
 MAX_EARLY_BYTES: Final = 64 * 1024
 """Kept of what a client says before its handshake is complete; beyond it, it is not read until then."""
 
@@ -68,6 +71,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     _receiver: Receiver | None = None
     _tunnel: Tunnel | None = None
+    _failed = False
     _early = b""
     _silent = False
     """Whether the client did not answer a ping."""
@@ -138,6 +142,22 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self._silent = True
         super().keepalive_timeout()
         self._abort_if_stalled()
+
+    # ... and closes a transport at once after a protocol error: what the client has sent meanwhile makes the kernel
+    # reset the connection, and the close frame that says what was wrong is lost. So what still comes is read.
+
+    def handle_parser_exception(self) -> None:
+        if self._failed:
+            return
+        self._failed = True
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.stop_keepalive()
+        self.resume_reading()
+        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def shutdown(self) -> None:
         if self._tunnel is not None:

@@ -34,6 +34,7 @@ def configure(log_format: Literal["text", "json"], log_level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(without_query_string)
     handler.addFilter(no_health_check)
+    handler.addFilter(no_accepted_handshake)
     handler.setFormatter(
         _Formatter(
             foreign_pre_chain=[*stamped, structlog.stdlib.ExtraAdder(), _without_colored_copy],
@@ -84,3 +85,9 @@ def no_health_check(record: logging.LogRecord) -> bool:
     if record.name != "uvicorn.access" or not isinstance(record.args, tuple):
         return True
     return record.args[2] not in _ASKED_ALL_THE_TIME
+
+
+def no_accepted_handshake(record: logging.LogRecord) -> bool:
+    """A worker writes one line for each connection, at its end, with everything in it. When everybody comes back at
+    once, a second one from uvicorn would double the work."""
+    return not (record.name == "uvicorn.error" and isinstance(record.msg, str) and record.msg.endswith("[accepted]"))

@@ -106,6 +106,17 @@ async def test_a_read_that_was_cancelled_leaves_the_next_one_its_own_answer(brok
     assert (await broker.extent(channel, 0)).added == 1
 
 
+async def test_a_read_is_cancelled_even_if_something_arrives_at_that_moment(channel: str) -> None:
+    """Before Python 3.12 `asyncio.wait_for` swallows such a cancellation: a reader that was stopped read on for ever."""
+    broker = InMemoryBroker()
+    waiting = asyncio.create_task(read(broker, channel, wait=10))
+    await asyncio.sleep(0.01)
+    await broker.append(channel, 0, [record(1)])
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 async def test_channels_and_shards_are_logs_of_their_own(make: Make, channel: str) -> None:
     broker = make(shards=2)
     await broker.append(channel, 0, [record(1)])
@@ -203,7 +214,10 @@ async def test_what_is_ephemeral_is_heard_by_who_waits_and_is_not_kept(broker: L
     await asyncio.sleep(0.01)
     mixed = [Record("room/1", b'{"n":2}', ephemeral=True), record(3), Record(PROBE_TOPIC, b"{}")]
     await broker.append(channel, 0, mixed)
-    assert bodies(await waiting) == [b'{"n":3}', b'{"n":2}']
+    heard = await waiting
+    if len(heard) == 1:  # Redis 7 wakes a reader with the first of the two streams alone
+        heard += await read(broker, channel)
+    assert sorted(bodies(heard)) == [b'{"n":2}', b'{"n":3}']
     assert (await broker.extent(channel, 0)).added == 1
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from distributed_websocket import InMemoryBroker, Limits, WebSocketManager
-from tests.workers import PROTOCOLS, Client, Worker, connected, working
+from tests.workers import ASGI, PROTOCOLS, Client, Worker, connected, working
 
 FRAMES_AT_ONCE = 100
 EXAMPLES = 50
@@ -94,6 +94,7 @@ class Scene:
     loop: asyncio.AbstractEventLoop
     worker: Worker
     neighbour: Client
+    endings: set[int | None]
     said: int = 0
 
 
@@ -110,7 +111,9 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         worker, neighbour = runner.run(build(stack))
-        yield Scene(runner.get_loop(), worker, neighbour)
+        # uvicorn's own protocol closes TCP right behind its close frame, which the client then may not get to see.
+        endings: set[int | None] = {*DOCUMENTED_ENDINGS, None} if request.param == ASGI else set(DOCUMENTED_ENDINGS)
+        yield Scene(runner.get_loop(), worker, neighbour, endings)
         runner.run(stack.aclose())
 
 
@@ -127,17 +130,22 @@ async def attack(scene: Scene, hostile: list[tuple[bool, bytes]]) -> None:
                 await attacker.nothing_more()
             except ConnectionClosed as closed:
                 endings.append(None if closed.rcvd is None else closed.rcvd.code)
-    assert set(endings) <= set(DOCUMENTED_ENDINGS)
+    assert set(endings) <= scene.endings
 
 
 async def neighbour_misses_nothing(scene: Scene) -> None:
     scene.said += 1
     await scene.neighbour.publish("room/healthy", {"marker": scene.said})
-    await scene.neighbour.nothing_more()
-    heard = [m["data"]["marker"] for m in scene.neighbour.deliveries() if m["from"] == "neighbour"]
+    while len(heard := markers(scene.neighbour)) < scene.said:
+        await scene.neighbour.receive()
     assert heard == list(range(1, scene.said + 1))
 
 
+def markers(neighbour: Client) -> list[int]:
+    return [message["data"]["marker"] for message in neighbour.deliveries() if message["from"] == "neighbour"]
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a hundred frames are large
 def test_hostile_frames_harm_neither_their_sender_nor_its_neighbour(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:

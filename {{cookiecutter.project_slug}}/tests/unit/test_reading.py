@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import pytest
@@ -252,6 +253,20 @@ async def test_a_flushed_log_is_noticed_while_it_is_busy(start: Start, broker: F
         await publish(broker, number)
         await asyncio.sleep(0.001)
     assert heard.lost == 1
+
+
+async def test_entries_that_are_trimmed_after_they_were_read_are_nobodys_loss(
+    start: Start, broker: FaultyBroker, heard: Heard
+) -> None:
+    broker._log("channel", 0).entries = deque(maxlen=3)
+    reader = start(probe_seconds=0.01)
+    await eventually(lambda: reader.deaf_reason is None)
+    for number in range(20):
+        last = await publish(broker, number)
+        await reader.reached(last)
+    extents = broker.extents
+    await eventually(lambda: broker.extents >= extents + 2)
+    assert (heard.lost, len(heard.numbers)) == (0, 20)
 
 
 async def test_entries_that_were_trimmed_before_they_were_read_are_said_to_be_lost(

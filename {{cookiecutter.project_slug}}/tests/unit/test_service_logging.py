@@ -57,7 +57,7 @@ def test_lines_for_people_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_query_strings_are_cut_off(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     """uvicorn writes the whole path of every handshake and request into its log, tokens in the URL included."""
     configure(log_format, "info")
-    logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" [accepted]', "1.2.3.4:5", "/ws?token=geheim")
+    logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" 403', "1.2.3.4:5", "/ws?token=geheim")
     access = logging.getLogger("uvicorn.access")
     access.info('%s - "%s %s HTTP/%s" %d', "1.2.3.4:5", "GET", "/api?token=geheim", "1.1", 200)
     handshake, request = lines(capsys)
@@ -72,6 +72,17 @@ def test_questions_of_the_balancer_are_not_logged(capsys: pytest.CaptureFixture[
         logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', "1.2.3.4:5", "GET", path, "1.1", 200)
     (line,) = lines(capsys)
     assert "/api/token" in line
+
+
+def test_an_accepted_handshake_is_not_logged_because_the_end_of_its_connection_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("text", "info")
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.info('%s - "WebSocket %s" [accepted]', "1.2.3.4:5", "/ws")
+    uvicorn.info('%s - "WebSocket %s" %d', "1.2.3.4:5", "/ws", 403)
+    (line,) = lines(capsys)
+    assert "403" in line
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -50,10 +50,12 @@ async def test_a_refusal_of_the_upstream_reaches_the_client(way: Way, status: in
         response.headers["Set-Cookie"] = "b=2"
         return response
 
-    async with upstream(echo, process_request=refuse) as endpoint, gateway(way, endpoint) as front:
-        # A client of websockets would follow the redirect, which is not what is asked here.
-        async with bytes_client(front) as client:
-            head, body = client.head, (await asyncio.wait_for(client.reader.read(), DEADLINE_SECONDS)).decode()
+    async with (
+        upstream(echo, process_request=refuse) as endpoint,
+        gateway(way, endpoint) as front,
+        bytes_client(front) as client,  # one of websockets would follow the redirect
+    ):
+        head, body = client.head, (await asyncio.wait_for(client.reader.read(), DEADLINE_SECONDS)).decode()
     lines = head.lower().splitlines()
     assert lines[0].startswith(f"http/1.1 {status} ")
     assert body == f"because {status}"

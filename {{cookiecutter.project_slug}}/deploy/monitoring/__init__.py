@@ -1,0 +1,1 @@
+"""Prometheus, its alerts, and Grafana: configuration, and the same for a stack without containers."""

@@ -1,0 +1,467 @@
+"""The chat page in a real Chromium, on a real stack with two workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, WebSocketRoute, expect, sync_playwright
+
+from deploy.local import records
+from distributed_websocket.auth import issue_token
+from tests.e2e.person import (
+    CHROMIUM_ARGUMENTS,
+    DESKTOP,
+    IN_TIME_MS,
+    PASSWORD,
+    PHONE,
+    Person,
+    axe_core,
+    chromium,
+    person,
+)
+from tests.e2e.project_copy import ProjectCopy, wait_until
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+ALICE, BOB = "Ada", "Grace"
+
+Come = Callable[..., Person]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium here: install chromium to test the page")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def come(browser: Browser, stack: ProjectCopy) -> Iterator[Come]:
+    """Somebody with a browser profile of their own, gone at the end; no script of theirs may have failed."""
+    came: list[Person] = []
+
+    def one(name: str, device: Mapping[str, Any] = DESKTOP, **options: Any) -> Person:
+        unique = f"{name}-{secrets.token_hex(2)}"
+        somebody = person(browser, unique, f"http://127.0.0.1:{stack.layout.web_port}", device, **options)
+        came.append(somebody)
+        return somebody
+
+    yield one
+    for somebody in came:
+        somebody.page.context.close()
+    assert [fault for somebody in came for fault in somebody.faults] == []
+
+
+@pytest.fixture
+def room() -> str:
+    return f"room-{secrets.token_hex(3)}"
+
+
+@pytest.fixture
+def axe() -> None:
+    if axe_core() is None:
+        pytest.skip("no axe-core here: npm could not fetch it")
+
+
+def on_different_workers(come: Come, room: str) -> tuple[Person, Person]:
+    ada, grace = come("ada"), come("grace")
+    for somebody in (ada, grace):
+        somebody.enter(room)
+    grace.move_to_another_worker_than(ada)
+    return ada, grace
+
+
+# Coming in
+
+
+def test_one_signs_up_comes_back_and_signs_out(come: Come) -> None:
+    ada = come("ada")
+    ada.open()
+    page = ada.page
+    page.locator("#username").fill(ada.name)
+    page.locator("#password").fill(PASSWORD)
+    page.get_by_role("button", name="Create account").click()
+    ada.is_connected()
+    expect(page.get_by_role("heading", name="lobby")).to_be_visible()
+    page.reload()
+    ada.is_connected()
+    stored: str = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie")
+    assert "eyJ" not in stored, "no token where a script could read it"
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_what_is_wrong_with_a_sign_in_is_said_in_words(come: Come) -> None:
+    ada = come("ada")
+    ada.has_account()
+    ada.page.context.clear_cookies()
+    ada.open()
+    page = ada.page
+    page.locator("#username").fill(ada.name)
+    page.locator("#password").fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert").filter(has_text="Wrong user name or password.")).to_be_visible()
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_role("alert").filter(has_text="This name is taken.")).to_be_visible()
+
+
+# Talking
+
+
+def test_two_people_on_different_workers_talk(come: Come, room: str) -> None:
+    ada, grace = on_different_workers(come, room)
+    ada.say("Good morning")
+    grace.sees("Good morning")
+    ada.all_is_stored()
+    expect(ada.page.locator("#messages .mine .state")).to_contain_text("stored")
+    expect(grace.page.locator("#messages .author")).to_have_text(ada.name)
+    expect(grace.page.locator("#messages time")).to_have_attribute("datetime", re.compile(r"^\d{4}-\d\d-\d\dT"))
+    ada.page.locator("#text").press_sequentially("and")
+    expect(grace.page.locator("#typing")).to_have_text(f"{ada.name} is typing…", timeout=IN_TIME_MS)
+    for one, other in ((ada, grace), (grace, ada)):
+        listed = one.page.locator("#members li", has_text=other.name)
+        expect(listed.locator(".worker")).to_have_text(other.worker, timeout=IN_TIME_MS)
+
+
+def test_a_new_room_is_in_the_list_of_others_at_once_and_unread_messages_are_counted(come: Come, room: str) -> None:
+    ada, grace = come("ada"), come("grace")
+    grace.enter("lobby")
+    ada.enter("lobby")
+    ada.page.get_by_label("Find or create a room").fill(room.replace("-", " ").upper())
+    ada.page.get_by_role("button", name=f"Create “{room}”").click()
+    expect(ada.page.get_by_role("heading", name=room)).to_be_visible()
+    grace.page.locator("#known").get_by_text(room).click()
+    expect(grace.page.get_by_role("heading", name=room)).to_be_visible()
+    grace.page.locator("#joined").get_by_text("lobby").click()
+    for number in (1, 2):
+        ada.say(f"message {number}")
+    link = grace.page.get_by_role("link", name=re.compile(rf"^{room} 2 unread$"))
+    expect(link).to_be_visible(timeout=IN_TIME_MS)
+    expect(grace.page).to_have_title(re.compile(r"^\(\d+\) lobby"))
+    link.click()
+    grace.sees("message 2")
+    expect(grace.page.get_by_role("link", name=room, exact=True)).to_be_visible()
+
+
+def test_what_was_said_before_comes_with_scrolling_up(come: Come, room: str) -> None:
+    ada, grace = come("ada"), come("grace")
+    ada.enter(room)
+    sent = [f"message {number}" for number in range(130)]
+    ada.page.evaluate(
+        """async ([topic, texts]) => {
+          const { Client } = await import("/static/client.js");
+          const client = new Client(`ws://${location.host}/ws`);
+          await client.connect();
+          for (const text of texts) await client.send(topic, { text });
+          await client.close();
+        }""",
+        [f"room/{room}", sent],
+    )
+    grace.enter(room)
+    grace.sees(sent[-1])
+    assert len(grace.texts()) < len(sent)
+    scroller = grace.page.locator("#scroller")
+
+    def scroll_up() -> bool:
+        scroller.evaluate("element => element.scrollTop = 0")
+        return len(grace.texts()) == len(sent)
+
+    wait_until(scroll_up, "the whole history is loaded")
+    assert grace.texts() == sent
+    expect(grace.page.locator("#begin")).to_have_text("This is the beginning.")
+
+
+@pytest.mark.timeout(240)
+def test_no_message_is_missing_on_either_page_when_a_worker_is_killed(
+    come: Come, room: str, stack: ProjectCopy
+) -> None:
+    ada, grace = on_different_workers(come, room)
+    wait_until(lambda: stack.run("ps").returncode == 0, "both workers work")
+    said = [f"{number} before" for number in range(3)]
+    for text in said:
+        ada.say(text)
+    grace.sees(said[-1])
+    killed = ada.worker
+    os.kill(records.live_processes(stack.root)[killed].pid, signal.SIGKILL)
+    for number in range(10):
+        (grace, ada)[number % 2].say(f"{number} meanwhile")
+        said.append(f"{number} meanwhile")
+    expect(ada.page.locator("#connection")).to_contain_text("Caught up: ", timeout=IN_TIME_MS)
+    ada.is_connected()
+    for somebody in (ada, grace):
+        wait_until(lambda who=somebody: sorted(who.texts()) == sorted(said), f"{somebody.name} sees everything")  # type: ignore[misc]
+        somebody.all_is_stored()
+    assert ada.texts() == grace.texts(), "in the same order"
+    wait_until(lambda: stack.run("ps").returncode == 0, "everything works again", 60)
+
+
+def test_a_message_that_is_refused_says_so_and_can_be_sent_again(come: Come, room: str) -> None:
+    ada = come("ada")
+    refused: list[str] = []
+
+    def between(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+
+        def from_page(text: str | bytes) -> None:
+            message = json.loads(text)
+            if message["type"] == "send" and "data" in message and not refused and "ref" in message:
+                refused.append(message["ref"])
+                error = {"type": "error", "code": "not_allowed", "detail": "not in this room", "ref": message["ref"]}
+                route.send(json.dumps(error))
+            else:
+                server.send(text)
+
+        route.on_message(from_page)
+
+    ada.page.route_web_socket("**/ws", between)
+    ada.enter(room)
+    ada.say("may I?")
+    failed = ada.page.locator("[data-state=failed]")
+    expect(failed).to_contain_text("Not sent. Not in this room.")
+    if axe_core() is not None:
+        assert ada.violations() == []
+    failed.get_by_role("button", name="Try again").click()
+    expect(ada.page.locator("#messages .mine .state")).to_contain_text("stored")
+    assert ada.texts() == ["may I?"]
+
+
+# Safety
+
+
+@pytest.mark.timeout(240)
+def test_an_expired_token_is_asked_for_in_words_and_nothing_is_missing_then(
+    come: Come, room: str, stack: ProjectCopy
+) -> None:
+    ada, grace = come("ada"), come("grace")
+    ada.enter(room)
+    grace.enter(room)
+    secret = next(line for line in (stack.root / ".env").read_text().splitlines() if "TOKEN_SECRET" in line)
+    short = issue_token(ada.name, secret=secret.split("=", 1)[1], lifetime_seconds=4)
+    ada.page.context.add_cookies(
+        [{"name": "access_token", "value": short, "url": ada.address, "expires": time.time() + 4, "httpOnly": True}]
+    )
+    ada.page.reload()
+    ada.is_connected()
+    dialog = ada.page.get_by_role("dialog", name="Your sign-in has expired")
+    expect(dialog).to_be_visible(timeout=IN_TIME_MS)
+    if axe_core() is not None:
+        assert ada.violations() == []
+    grace.say("said while you were asked")
+    dialog.get_by_label("Password").fill("not the password")
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog.get_by_role("alert")).to_have_text("Wrong user name or password.")
+    dialog.get_by_label("Password").fill(PASSWORD)
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog).to_be_hidden()
+    expect(ada.page.locator("#connection")).to_contain_text("Caught up: ", timeout=IN_TIME_MS)
+    ada.is_connected()
+    ada.sees("said while you were asked")
+    ada.say("I am back")
+    grace.sees("I am back")
+
+
+HOSTILE = [
+    "<script>window.pwned = 1</script>",
+    '<img src=x onerror="window.pwned = 1">',
+    "javascript:window.pwned=1 <a href='javascript:window.pwned=1'>here</a>",
+    "{{7*7}} ${7*7} &lt;b&gt;bold&lt;/b&gt; </textarea></li></ol><h1>",
+    "W" * 3_000,
+    "مرحبا بكم في الغرفة (abc) \u202etxt.exe",
+    "👩‍👩‍👧‍👦🏳️‍🌈" * 40 + "Z̸̛͓̜͔̬̺̈́a̴l̷g̶o̵",
+]
+
+
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_whatever_somebody_writes_is_shown_as_text(come: Come, room: str, device: Mapping[str, Any]) -> None:
+    ada, grace = come("ada"), come("grace", device)
+    ada.enter(room)
+    grace.enter(room)
+    for text in HOSTILE:
+        ada.say(text)
+    grace.sees(HOSTILE[-1])
+    wait_until(lambda: len(grace.texts()) == len(HOSTILE), "all of it is there")
+    assert grace.texts() == HOSTILE
+    for somebody in (ada, grace):
+        page = somebody.page
+        assert page.evaluate("window.pwned") is None
+        assert page.locator("#messages :is(script, img, a, h1)").count() == 0
+        wider: bool = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        too_wide: bool = page.evaluate("scroller.scrollWidth > scroller.clientWidth")
+        assert not wider
+        assert not too_wide
+    expect(grace.page.locator("#messages .text").nth(5)).to_have_css("direction", "rtl")
+
+
+def test_a_hostile_room_name_in_the_address_is_no_room(come: Come) -> None:
+    ada = come("ada")
+    ada.has_account()
+    ada.open("/#room/<img src=x onerror='window.pwned=1'>")
+    expect(ada.page.locator("#notice")).to_contain_text("No room has such a name")
+    assert ada.page.evaluate("window.pwned") is None
+
+
+def test_a_page_of_another_origin_is_refused_by_the_handshake(come: Come, room: str) -> None:
+    """It is of the same site, so the browser sends the cookie along: the Origin decides."""
+    ada = come("ada")
+    ada.enter(room)
+    connects = """address => new Promise((resolve) => {
+      const socket = new WebSocket(`${address.replace("http", "ws")}/ws`, ["chat.v1"]);
+      socket.onopen = () => resolve("open");
+      socket.onclose = () => resolve("refused");
+    })"""
+    assert ada.page.evaluate(connects, ada.address) == "open"
+    elsewhere = "http://127.0.0.1:9/"
+    ada.page.route(elsewhere, lambda route: route.fulfill(body="<title>elsewhere</title>", content_type="text/html"))
+    ada.page.goto(elsewhere)
+    assert ada.page.evaluate(connects, ada.address) == "refused"
+
+
+def test_the_page_holds_to_a_policy_without_inline_scripts_and_styles(come: Come) -> None:
+    ada = come("ada")
+    policy = ada.page.goto(ada.address).header_value("content-security-policy")  # type: ignore[union-attr]
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+# For everybody
+
+
+def test_everything_can_be_done_with_the_keyboard_alone(come: Come, room: str) -> None:
+    ada = come("ada")
+    ada.has_account()
+    ada.page.context.clear_cookies()
+    ada.open()
+    page, keys = ada.page, ada.page.keyboard
+
+    def go_to(selector: str, key: str = "Tab") -> None:
+        """Until it has the focus, and shows that it has."""
+        for _ in range(40):
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                assert outline != "none", f"nothing shows that {selector} has the focus"
+                return
+            keys.press(key)
+        raise AssertionError(f"{key} does not lead to {selector}")
+
+    expect(page.locator("#username")).to_be_focused()
+    keys.type(ada.name)
+    keys.press("Tab")
+    keys.type(PASSWORD)
+    keys.press("Enter")
+    ada.is_connected()
+    expect(page.locator("#text")).to_be_focused()
+    go_to("#room-name", "Shift+Tab")
+    keys.type(room)
+    keys.press("Enter")
+    expect(page.get_by_role("heading", name=room)).to_be_visible()
+    expect(page.locator("#text")).to_be_focused()
+    keys.type("one line")
+    keys.press("Shift+Enter")
+    keys.type("and another")
+    keys.press("Enter")
+    expect(page.locator("#messages .text")).to_have_text("one line\nand another")
+    go_to("#scroller", "Shift+Tab")
+    go_to("#people-button", "Shift+Tab")
+    keys.press("Enter")
+    expect(page.locator("#people")).to_be_hidden()
+    go_to('a[href="#room/lobby"]', "Shift+Tab")
+    keys.press("Enter")
+    expect(page.get_by_role("heading", name="lobby")).to_be_visible()
+    go_to("#sign-out", "Shift+Tab")
+    keys.press("Enter")
+    expect(page.locator("#username")).to_be_focused()
+
+
+def test_a_screen_reader_is_told_what_others_say_and_not_what_is_loaded(come: Come, room: str) -> None:
+    ada, grace = come("ada"), come("grace")
+    ada.enter(room)
+    ada.say("of the past")
+    ada.all_is_stored()
+    grace.enter(room)
+    grace.sees("of the past")
+    spoken = grace.page.locator("#announcer")
+    expect(spoken).to_be_empty()
+    ada.say("of now")
+    expect(spoken).to_have_text(f"{ada.name}: of now", timeout=IN_TIME_MS)
+    expect(spoken).to_have_role("status")
+
+
+CONVERSATION = [
+    ("grace", "Morning! Is the new balancer live?"),
+    ("ada", "Since nine. Three workers behind it, and nobody noticed the switch."),
+    ("grace", "I just restarted chat-2 to see what happens"),
+    ("grace", "My page said “Reconnecting…” for half a second 👀"),
+    ("ada", "And then “caught up”? That is the log: what you missed is replayed, in order, once."),
+    ("katherine", "Checked it against the ledger. 4,812 messages, none missing, none twice."),
+    ("ada", "🎉"),
+    ("katherine", "Coffee?"),
+]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation_in_any_state_and_each_is_photographed(
+    come: Come, axe: None, room: str, scheme: str
+) -> None:
+    """The pictures are for people to look at: docs/images has some of them."""
+    people = {name: come(name, color_scheme=scheme) for name in ("ada", "grace", "katherine")}
+    ada, grace = people["ada"], people["grace"]
+    phone = come("barbara", PHONE, color_scheme=scheme)
+
+    def look(somebody: Person, state: str) -> None:
+        somebody.photograph(SCREENSHOTS / f"{state}-{scheme}.png")
+        assert somebody.violations() == [], state
+
+    ada.open()
+    expect(ada.page.locator("#username")).to_be_focused()
+    look(ada, "sign-in")
+    ada.page.locator("#username").fill("nobody")
+    ada.page.locator("#password").fill("not the password")
+    ada.page.get_by_role("button", name="Sign in").click()
+    expect(ada.page.locator("#account-error")).not_to_be_empty()
+    look(ada, "sign-in-error")
+    for somebody in people.values():
+        somebody.enter(room)
+    grace.move_to_another_worker_than(ada)
+    for name, text in CONVERSATION:
+        people[name].say(text)
+        for somebody in people.values():
+            somebody.sees(text)
+    phone.enter(room)
+    phone.sees("Coffee?")
+    grace.page.locator("#text").press_sequentially("Yes")
+    expect(ada.page.locator("#typing")).not_to_be_empty(timeout=IN_TIME_MS)
+    look(ada, "desktop")
+    look(phone, "phone")
+    phone.page.get_by_role("button", name=" here").click()
+    expect(phone.page.locator("#people")).to_be_visible()
+    look(phone, "phone-people")
+    phone.page.get_by_role("button", name="Close").click()
+    phone.page.get_by_role("link", name="Rooms").click()
+    grace.say("Already on my way")
+    expect(phone.page.get_by_role("link", name=re.compile("1 unread"))).to_be_visible(timeout=IN_TIME_MS)
+    look(phone, "phone-rooms")
+    phone.page.get_by_label("Find or create a room").fill("No such, name!")
+    expect(phone.page.locator("#find-error")).not_to_be_empty()
+    look(phone, "phone-rooms-error")
+    # What a lost connection looks like; that it is shown is the business of other tests.
+    grace.page.evaluate(
+        """() => {
+          document.body.dataset.connection = "reconnecting";
+          document.getElementById("connection").textContent = "Reconnecting… What you write is sent then.";
+        }"""
+    )
+    look(grace, "reconnecting")
