@@ -63,9 +63,8 @@ async def broker(url: str) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture
 async def admin(server: StackRedis) -> AsyncIterator[redis.asyncio.Redis]:
-    client = redis.asyncio.Redis(port=server.port, username="admin", password="none")
-    yield client
-    await client.aclose()
+    async with redis.asyncio.Redis(port=server.port, username="admin", password="none") as client:
+        yield client
 
 
 async def test_everything_that_the_service_does_is_allowed(
@@ -104,18 +103,16 @@ async def test_everything_that_the_service_does_is_allowed(
     ["FLUSHALL", "KEYS *", "CONFIG GET *", "CLIENT LIST", "ACL LIST", "DEBUG SLEEP 1", "EVAL return(1) 0", "GET other"],
 )
 async def test_it_may_do_nothing_else(url: str, command: str) -> None:
-    client = redis.asyncio.Redis.from_url(url)
-    with pytest.raises(NoPermissionError):
-        await client.execute_command(*command.split(" "))
-    await client.aclose()
+    async with redis.asyncio.Redis.from_url(url) as client:
+        with pytest.raises(NoPermissionError):
+            await client.execute_command(*command.split(" "))
 
 
 @pytest.mark.parametrize(("user", "password"), [(None, PASSWORD), ("default", ""), ("chat", "wrong"), (None, None)])
 async def test_nobody_else_gets_in(server: StackRedis, user: str | None, password: str | None) -> None:
-    client = redis.asyncio.Redis(port=server.port, username=user, password=password)
-    with pytest.raises(AuthenticationError):
-        await client.get("chat:user:alice")
-    await client.aclose()
+    async with redis.asyncio.Redis(port=server.port, username=user, password=password) as client:
+        with pytest.raises(AuthenticationError):
+            await client.get("chat:user:alice")
 
 
 async def test_what_scripts_stored_is_there_after_a_restart(server: StackRedis, broker: RedisBroker) -> None:
