@@ -137,14 +137,19 @@ async def upstream(
 
 @contextlib.asynccontextmanager
 async def tcp_upstream(
-    handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    handler: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]], readers: list[asyncio.StreamReader] | None = None
 ) -> AsyncIterator[str]:
-    """A server that does after the head of a request whatever `handler` does, and the URL of a WebSocket there."""
+    """A server that does with each request whatever `handler` does, and the URL of a WebSocket there.
+
+    `readers` gets the other half of each connection.
+    """
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
-            await handler(reader, writer)
+            request = await reader.readuntil(b"\r\n\r\n")
+            if readers is not None:
+                readers.append(reader)
+            await handler(request, writer)
         finally:
             writer.close()
 

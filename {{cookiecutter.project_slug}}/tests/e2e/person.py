@@ -66,6 +66,7 @@ class Person:
     # Coming in
 
     def open(self, path: str = "/") -> None:
+        self.page.goto("about:blank")  # else what differs in the fragment alone loads nothing
         self.page.goto(self.address + path)
 
     def has_account(self) -> None:

@@ -1,4 +1,4 @@
-"""What every broker with a log promises: the same tests for the one in memory and for every real Redis that is there."""
+"""What every broker with a log promises: the same tests for the one in memory and for each real Redis that is there."""
 
 import asyncio
 import secrets
@@ -107,7 +107,7 @@ async def test_a_read_that_was_cancelled_leaves_the_next_one_its_own_answer(brok
 
 
 async def test_a_read_is_cancelled_even_if_something_arrives_at_that_moment(channel: str) -> None:
-    """Before Python 3.12 `asyncio.wait_for` swallows such a cancellation: a reader that was stopped read on for ever."""
+    """Before Python 3.12 `asyncio.wait_for` swallows that cancellation: a reader that was stopped read on for ever."""
     broker = InMemoryBroker()
     waiting = asyncio.create_task(read(broker, channel, wait=10))
     await asyncio.sleep(0.01)

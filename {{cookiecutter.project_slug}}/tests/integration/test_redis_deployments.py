@@ -293,17 +293,17 @@ async def test_while_its_slot_moves_a_broker_refuses_nothing(cluster: ClusterDep
     key = f"{{{channel}:0/1}}:log"
     source = cluster.owner_of(key)
     target = next(node for node in cluster.primaries if node is not source)
-    moving = asyncio.create_task(asyncio.to_thread(cluster.move, key, target))
-    sent = 0
-    stop_at: int | None = None
-    while stop_at is None or sent < stop_at:
+    moving: asyncio.Task[None] | None = None
+    sent = enough = 0
+    while moving is None or not moving.done() or sent < enough:
+        if sent == 20:
+            moving = asyncio.create_task(asyncio.to_thread(cluster.move, key, target))
         await broker.append(channel, 0, [Record("room/1", b'{"n":%d}' % sent), Record("room/1", b"{}", key=str(sent))])
         sent += 1
-        if moving.done() and stop_at is None:
-            stop_at = sent + 10
+        if moving is None or not moving.done():
+            enough = sent + 10
         await asyncio.sleep(0.002)
     await moving
-    assert sent > 20
     entries = await broker.range(channel, 0, "0-0", "9999999999999-0", limit=10_000)
     assert [entry.body for entry in entries if entry.body != b"{}"] == [b'{"n":%d}' % n for n in range(sent)]
     assert len(entries) == 2 * sent

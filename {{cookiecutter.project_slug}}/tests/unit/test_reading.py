@@ -145,6 +145,22 @@ async def test_with_the_probe_a_deaf_reader_notices_and_heals_with_nothing_lost(
     assert heard.lost == 0
 
 
+async def test_a_reader_that_was_deaf_uses_new_connections(
+    start: Start, broker: FaultyBroker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one may lead to a primary that stepped down: it answers for ever, and nothing new comes."""
+
+    async def reconnect() -> None:
+        broker.deaf = False
+
+    monkeypatch.setattr(broker, "reconnect", reconnect)
+    reader = start()
+    await eventually(lambda: reader.deaf_reason is None)
+    broker.deaf = True
+    await publish(broker, 1)
+    await eventually(lambda: heard.numbers == [b"1"])
+
+
 async def test_with_the_probe_off_the_same_fault_goes_unnoticed(
     start: Start, broker: FaultyBroker, heard: Heard
 ) -> None:

@@ -79,8 +79,8 @@ class RedisURL(NamedTuple):
                 raise ValueError("the path must name the service that the Sentinels watch: /service/db")
         if kind == "cluster" and path.strip("/0"):
             raise ValueError("a Cluster has no databases but 0")
-        one_host = SplitResult(scheme, f"{credentials}{at}{addresses[0].host}", path, parts.query, "")
-        options = dict(parse_url(urlunsplit(one_host)))
+        rest = SplitResult(scheme, f"{credentials}{at}host", path, parts.query, "")
+        options = dict(parse_url(urlunsplit(rest)))
         options.pop("host", None)
         return cls(kind, addresses, options, unquote(service))
 

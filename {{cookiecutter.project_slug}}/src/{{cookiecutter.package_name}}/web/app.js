@@ -190,8 +190,9 @@ function route() {
   drawRooms(chat, room);
   chat.find(byId("room-name").value = "");
   drawCreate("");
+  // On a phone the keyboard would cover half of it.
   if (wide.matches) text.focus();
-  else byId("scroller").focus();
+  else byId("room-title").focus();
 }
 
 addEventListener("hashchange", route);
@@ -303,8 +304,8 @@ let caughtUpTimer;
 function drawConnection() {
   const { state, worker, failures } = chat;
   document.body.dataset.connection = state;
-  byId("where").textContent =
-    state === "open" ? `via ${worker}` : state === "closed" ? "not connected" : `${state}…`;
+  const where = state === "open" ? `via ${worker}` : state === "closed" ? "not connected" : `${state}…`;
+  byId("where").textContent = byId("via").textContent = where;
   clearTimeout(caughtUpTimer);
   byId("connection").textContent = {
     open: "",

@@ -5,6 +5,9 @@ import { button, colour, element, initial, time } from "./elements.js";
 /** Messages of one person within this time stand together. */
 const TOGETHER_MS = 5 * 60_000;
 
+/** What takes longer to be stored says so. */
+const SLOW_MS = 1_000;
+
 /** So near to the end counts as being there. */
 const NEAR_PX = 48;
 
@@ -137,7 +140,7 @@ export class Conversation {
     // `auto`: what is written from right to left stands so.
     const body = element("p", { class: "text", dir: "auto" }, text);
     const state = element("span", { class: "state" });
-    if (mine) state.append(...stored());
+    if (mine) state.append(...sign("✓", "stored"));
     item.append(avatar, element("div", { class: "said" }, head, element("div", { class: "bubble" }, body, state)));
     return item;
   }
@@ -150,8 +153,11 @@ export class Conversation {
     if (item.dataset.state === sending.state) return;
     item.dataset.state = sending.state;
     const state = item.querySelector(".state");
-    if (sending.state === "sending") state.replaceChildren("sending…");
-    else if (sending.state === "stored") state.replaceChildren(...stored());
+    item.classList.remove("slow");
+    if (sending.state === "sending") {
+      state.replaceChildren(...sign("◌", " sending…"));
+      setTimeout(() => item.classList.toggle("slow", item.dataset.state === "sending"), SLOW_MS);
+    } else if (sending.state === "stored") state.replaceChildren(...sign("✓", "stored"));
     else {
       state.replaceChildren(
         `Not sent. ${sending.reason} `,
@@ -179,8 +185,8 @@ export class Conversation {
   }
 }
 
-function stored() {
-  return [element("span", { "aria-hidden": "true" }, "✓"), element("span", { class: "visually-hidden" }, "stored")];
+function sign(glyph, word) {
+  return [element("span", { "aria-hidden": "true" }, glyph), element("span", { class: "visually-hidden" }, word)];
 }
 
 function dayName(at) {

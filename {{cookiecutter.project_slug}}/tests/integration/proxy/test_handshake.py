@@ -94,7 +94,7 @@ async def test_an_upstream_that_does_not_answer_is_a_504_within_the_deadline(way
     ids=["nothing", "noise", "200"],
 )
 async def test_an_upstream_that_speaks_no_websocket_is_a_502(way: Way, answer: bytes) -> None:
-    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def other(request: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
 
     async with tcp_upstream(other) as endpoint, gateway(way, endpoint) as front:
@@ -104,14 +104,16 @@ async def test_an_upstream_that_speaks_no_websocket_is_a_502(way: Way, answer: b
 async def test_a_client_that_vanishes_while_the_upstream_connects_is_not_connected_for(way: Way) -> None:
     waiting, ended = asyncio.Event(), asyncio.Event()
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    readers: list[asyncio.StreamReader] = []
+
+    async def silent(request: bytes, writer: asyncio.StreamWriter) -> None:
         waiting.set()
         with contextlib.suppress(ConnectionError):
-            await reader.read()
+            await readers[0].read()
         ended.set()
 
     async with (
-        tcp_upstream(silent) as endpoint,
+        tcp_upstream(silent, readers) as endpoint,
         gateway(way, endpoint, connect_timeout_seconds=DEADLINE_SECONDS * 2) as front,
     ):
         connecting = asyncio.ensure_future(connect(front.url, proxy=None).connect())

@@ -1,0 +1,286 @@
+"""Tunnels that end: by a restart of the gateway, by halves, by a side that stalls."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Opcode
+
+from distributed_websocket import tunnel
+from distributed_websocket.codes import CloseCode
+from distributed_websocket.tunnel import Tunnel
+from tests.deadline import DEADLINE_SECONDS, eventually
+from tests.proxying import (
+    MESSAGE,
+    MIB,
+    BytesClient,
+    Gateway,
+    Recorder,
+    Way,
+    bytes_client,
+    closed_by_peer,
+    gateway,
+    masked,
+    tcp_upstream,
+    upstream,
+)
+
+pytestmark = pytest.mark.parametrize("way", [Way.SPLICE], indirect=True)
+
+DRAINED = (CloseCode.DRAIN, CloseCode.DRAIN.reason)
+
+
+@dataclass
+class Stage:
+    """One tunnel, and both of its ends."""
+
+    front: Gateway
+    client: BytesClient
+    recorder: Recorder
+
+    @property
+    def tunnel(self) -> Tunnel:
+        (only,) = tunnel.OPEN
+        return only
+
+    async def ends(self) -> None:
+        await eventually(lambda: self.recorder.ended and self.front.holds_nothing and not tunnel.OPEN)
+
+
+@pytest.fixture
+async def stage(way: Way) -> AsyncIterator[Stage]:
+    recorder = Recorder()
+    async with upstream(recorder) as endpoint, gateway(way, endpoint) as front, bytes_client(front) as client:
+        await eventually(lambda: recorder.connections)
+        yield Stage(front, client, recorder)
+
+
+@pytest.fixture
+def short_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "CLOSE_SECONDS", 0.2)
+
+
+# Leaving
+
+
+async def test_leaving_ends_both_sides_with_the_code(stage: Stage) -> None:
+    stage.tunnel.leave(CloseCode.DRAIN)
+    assert await stage.client.close_code() == 1012
+    await stage.ends()
+    assert stage.recorder.ended == [DRAINED]
+
+
+async def test_leaving_twice_is_leaving_once(stage: Stage) -> None:
+    leaving = stage.tunnel
+    leaving.leave(CloseCode.DRAIN)
+    leaving.leave(CloseCode.OVERLOAD)
+    await stage.ends()
+    leaving.leave(CloseCode.OVERLOAD)
+    assert stage.recorder.ended == [DRAINED]
+
+
+async def test_leaving_waits_for_the_end_of_the_frame_that_the_client_is_in(stage: Stage) -> None:
+    first, second = masked(Opcode.TEXT, b"first"), masked(Opcode.TEXT, b"second")
+    stage.client.writer.write(first[:7])
+    leaving = stage.tunnel
+    await eventually(lambda: not leaving._frames.between_frames)
+    leaving.leave(CloseCode.DRAIN)
+    stage.client.writer.write(first[7:9])
+    await stage.client.writer.drain()
+    await asyncio.sleep(0.05)
+    assert not stage.recorder.ended
+    stage.client.writer.write(first[9:] + second[:5])
+    stage.client.writer.write(second[5:])
+    assert await stage.client.close_code() == 1012
+    await stage.ends()
+    assert stage.recorder.heard == ["first"]
+    assert stage.recorder.ended == [DRAINED]
+
+
+async def test_leaving_between_the_fragments_of_a_message_drops_the_message(stage: Stage) -> None:
+    stage.client.say(Opcode.TEXT, b"half", fin=False)
+    leaving = stage.tunnel
+    stage.client.say(Opcode.PING, b"x")
+    assert (await stage.client.hear()).opcode is Opcode.PONG
+    leaving.leave(CloseCode.DRAIN)
+    assert await stage.client.close_code() == 1012
+    await stage.ends()
+    assert stage.recorder.heard == []
+
+
+@pytest.mark.usefixtures("short_close")
+async def test_a_client_that_never_ends_its_frame_is_dropped(stage: Stage) -> None:
+    stage.client.writer.write(masked(Opcode.TEXT, b"never whole")[:7])
+    leaving = stage.tunnel
+    await eventually(lambda: not leaving._frames.between_frames)
+    leaving.leave(CloseCode.DRAIN)
+    assert await stage.client.close_code() == 1006
+    await stage.ends()
+
+
+async def test_a_client_that_closes_while_we_leave_has_the_last_word(stage: Stage) -> None:
+    close = masked(Opcode.CLOSE, (4321).to_bytes(2, "big"))
+    stage.client.writer.write(close[:3])
+    leaving = stage.tunnel
+    await eventually(lambda: leaving._frames.closing)
+    leaving.leave(CloseCode.DRAIN)
+    stage.client.writer.write(close[3:])
+    assert await stage.client.close_code() == 4321
+    await stage.ends()
+    assert stage.recorder.ended == [(4321, "")]
+
+
+@pytest.mark.usefixtures("short_close")
+async def test_an_upstream_that_does_not_answer_our_close_frame_is_dropped(stage: Stage) -> None:
+    stage.recorder.connections[0].transport.pause_reading()
+    stage.tunnel.leave(CloseCode.DRAIN)
+    assert await stage.client.close_code() == 1006
+    stage.recorder.connections[0].transport.resume_reading()
+    await stage.ends()
+
+
+# Draining
+
+
+async def test_a_drain_spreads_the_ends_over_its_time(way: Way) -> None:
+    recorder = Recorder()
+    ends: list[float] = []
+
+    async def wait(url: str) -> None:
+        async with connect(url, proxy=None) as client:
+            assert await closed_by_peer(client) == DRAINED
+            ends.append(time.monotonic())
+
+    async with upstream(recorder) as endpoint, gateway(way, endpoint) as front:
+        clients = [asyncio.create_task(wait(front.url)) for _ in range(5)]
+        await eventually(lambda: len(tunnel.OPEN) == 5)
+        started = time.monotonic()
+        await tunnel.drain(0.5)
+        await asyncio.wait_for(asyncio.gather(*clients), DEADLINE_SECONDS)
+        assert not tunnel.OPEN
+    pauses = [end - start for start, end in zip([started, *ends], sorted(ends), strict=False)]
+    assert all(0.05 < pause < 0.3 for pause in pauses), pauses
+
+
+async def test_a_drain_of_no_time_ends_all_at_once(way: Way) -> None:
+    recorder = Recorder()
+    async with upstream(recorder) as endpoint, gateway(way, endpoint) as front, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connect(front.url, proxy=None)) for _ in range(3)]
+        await eventually(lambda: len(tunnel.OPEN) == 3)
+        await tunnel.drain(0)
+        for client in clients:
+            assert await closed_by_peer(client) == DRAINED
+
+
+async def test_a_drain_of_nothing_is_over_at_once(way: Way) -> None:
+    await asyncio.wait_for(tunnel.drain(60), 1)
+
+
+# Halves
+
+
+async def test_a_client_that_half_closes_still_hears_the_upstreams_last_words(way: Way) -> None:
+    async def last_words(connection: ServerConnection) -> None:
+        async for _ in connection:
+            pass
+
+    recorder = Recorder()
+    async with upstream(last_words) as endpoint, gateway(way, endpoint) as front, bytes_client(front) as client:
+        client.say(Opcode.CLOSE, (4321).to_bytes(2, "big"))
+        client.writer.write_eof()
+        assert await client.close_code() == 4321
+        assert await client.reader.read() == b""
+        await eventually(lambda: front.holds_nothing)
+    assert recorder.ended == []
+
+
+@pytest.mark.usefixtures("short_close")
+@pytest.mark.parametrize("half", ["client", "upstream"])
+async def test_a_half_closed_tunnel_ends_though_the_other_half_says_nothing(way: Way, half: str) -> None:
+    stop = asyncio.Event()
+
+    async def silent(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        if half == "upstream":
+            writer.write_eof()
+        await stop.wait()
+
+    async with tcp_upstream(silent) as endpoint, gateway(way, endpoint) as front, bytes_client(front) as client:
+        if half == "client":
+            client.writer.write_eof()
+        assert await asyncio.wait_for(client.reader.read(), DEADLINE_SECONDS) == b""
+        await eventually(lambda: front.holds_nothing)
+        stop.set()
+
+
+async def test_a_client_that_talks_on_after_the_upstreams_end_hears_its_last_words(way: Way) -> None:
+    """Closing its connection at once would reset it, as there is always something unread."""
+
+    async def last_words(connection: ServerConnection) -> None:
+        for _ in range(64):
+            await connection.send(MESSAGE)
+        await connection.close(4001, "slow")
+
+    async with upstream(last_words) as endpoint, gateway(way, endpoint) as front, bytes_client(front) as client:
+
+        async def talk() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    client.say(Opcode.TEXT, b"and another thing")
+                    await client.writer.drain()
+                    await asyncio.sleep(0)
+
+        talking = asyncio.create_task(talk())
+        heard = [await client.hear() for _ in range(65)]
+        talking.cancel()
+        await asyncio.wait([talking])
+    assert [len(frame.data) for frame in heard[:-1]] == [len(MESSAGE)] * 64
+    assert heard[-1].opcode is Opcode.CLOSE
+
+
+# Stalling
+
+
+async def test_a_slow_client_that_takes_something_now_and_then_is_not_dropped(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "STALL_SECONDS", 0.4)
+    sent = 16 * MIB
+
+    async def flood(connection: ServerConnection) -> None:
+        for _ in range(sent // len(MESSAGE)):
+            await connection.send(MESSAGE)
+        await connection.close()
+
+    async with upstream(flood) as endpoint, gateway(way, endpoint, send_buffer_bytes=2**15) as front:
+        async with bytes_client(front) as client:
+            heard, started = 0, time.monotonic()
+            while time.monotonic() - started < 1.5:  # never fast enough to free the gateway's buffer within its time
+                heard += len(await asyncio.wait_for(client.reader.read(8 * 1024), DEADLINE_SECONDS))
+                await asyncio.sleep(0.05)
+            while data := await asyncio.wait_for(client.reader.read(MIB), DEADLINE_SECONDS):
+                heard += len(data)
+        assert heard > sent
+        await eventually(lambda: front.holds_nothing)
+
+
+async def test_a_client_that_never_reads_is_dropped_with_its_upstream_connection(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "STALL_SECONDS", 0.2)
+    ended = asyncio.Event()
+
+    async def flood(connection: ServerConnection) -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                await connection.send(MESSAGE)
+        ended.set()
+
+    async with upstream(flood) as endpoint, gateway(way, endpoint) as front, bytes_client(front):
+        await asyncio.wait_for(ended.wait(), DEADLINE_SECONDS)
+        await eventually(lambda: front.holds_nothing)
