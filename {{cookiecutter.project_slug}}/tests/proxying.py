@@ -245,9 +245,16 @@ def masked(opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int
 
 
 @contextlib.asynccontextmanager
-async def bytes_client(front: Gateway, *, extensions: str = "", wait: bool = True) -> AsyncIterator[BytesClient]:
+async def bytes_client(
+    front: Gateway, *, extensions: str = "", wait: bool = True, receive_buffer_bytes: int | None = None
+) -> AsyncIterator[BytesClient]:
     """One that has sent its handshake, and, unless it does not `wait`, has got the answer."""
-    reader, writer = await asyncio.open_connection(*front.address)
+    connection = socket.socket()
+    if receive_buffer_bytes is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, front.address)
+    reader, writer = await asyncio.open_connection(sock=connection, limit=2**12)
     client = BytesClient(reader, writer)
     key = base64.b64encode(os.urandom(16)).decode()
     offered = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""

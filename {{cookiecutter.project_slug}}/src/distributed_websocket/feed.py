@@ -149,15 +149,16 @@ class LogFeed:
     async def history(self, topic: str, before: str, limit: int) -> tuple[list[Entry], bool]:
         shard = self._broker.shard_of(topic)
         found: list[Entry] = []
-        for _ in range(HISTORY_PAGES):
+        pages = 0
+        while True:
             page = await self._broker.range_back(self._channel, shard, before, limit=HISTORY_PAGE)
+            pages += 1
             found += [entry for entry in page if concerns(entry, topic)]
             if len(found) > limit or len(page) < HISTORY_PAGE:
-                break
+                return found[:limit][::-1], len(found) > limit
+            if pages >= HISTORY_PAGES and found:  # who asks for more needs a message to ask from
+                return found[:limit][::-1], True
             before = page[-1].position
-        else:
-            return found[:limit][::-1], True
-        return found[:limit][::-1], len(found) > limit
 
     @property
     def not_ready_reason(self) -> str | None:

@@ -6,10 +6,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,11 +25,8 @@ from .limits import Limits
 from .message import Message, Ref, encode
 from .metrics import (
     BATCH,
-    CONNECTIONS,
     DELIVERED,
     FAN_OUT_SECONDS,
-    HANDSHAKES,
-    LIMITS_HIT,
     LOG_LOST,
     PUBLISH_SECONDS,
     count_end,
@@ -44,6 +39,7 @@ from .presence import Presence
 from .publishing import Pending
 from .reading import ShardReader
 from .requests import Requests
+from .roster import Roster
 from .serving import serve
 from .topics import TopicIndex, validate_pattern
 
@@ -118,9 +114,7 @@ class WebSocketManager:
             )
         self.index: TopicIndex[Connection] = TopicIndex()
         self.requests = Requests(self)
-        self._connections: dict[Connection, None] = {}
-        self._by_id: dict[str, list[Connection]] = {}
-        self._by_user: Counter[str] = Counter()
+        self._roster = Roster(limits)
         self.draining = False
 
     # Life
@@ -134,7 +128,7 @@ class WebSocketManager:
 
     async def shutdown(self) -> None:
         """Close every connection (1012, "come back"), publish what was accepted, and leave the broker."""
-        connections = list(self._connections)
+        connections = list(self._roster)
         await asyncio.gather(*(self.close_connection(connection, CloseCode.DRAIN) for connection in connections))
         if self.presence is not None:
             await self.presence.stop()
@@ -175,7 +169,7 @@ class WebSocketManager:
     @property
     def unsent_bytes(self) -> int:
         """What the clients' sockets have not taken yet, all together."""
-        return sum(connection.outbox.unsent_bytes for connection in self._connections)
+        return sum(connection.outbox.unsent_bytes for connection in self._roster)
 
     @property
     def waiting_bytes(self) -> int:
@@ -196,13 +190,13 @@ class WebSocketManager:
 
     @property
     def active_connections(self) -> list[Connection]:
-        return list(self._connections)
+        return list(self._roster)
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(self.active_connections)
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self._roster)
 
     async def new_connection(
         self,
@@ -222,38 +216,24 @@ class WebSocketManager:
         """
         if topic:
             validate_pattern(topic, max_bytes=self.limits.topic_bytes)
-        await self._admit(websocket, user)
+        refusal = self._roster.admit(user, draining=self.draining)
+        if refusal is not None:
+            await refuse(websocket, refusal.status, refusal.detail)
         connection = Connection(websocket, conn_id, user=user, limits=self.limits)
-        await connection.accept(subprotocol)
+        try:
+            await connection.accept(subprotocol)
+        except BaseException:
+            self._roster.cancel(user)
+            raise
         connection.manager = self
-        CONNECTIONS.inc()
-        if user is not None:
-            self._by_user[user] += 1
         if expires_at is not None:
             connection.expiry = Expiry(connection, expires_at, self.limits.token_grace_seconds)
-        self._connections[connection] = None
-        self._by_id.setdefault(conn_id, []).append(connection)
+        self._roster.add(connection)
         connection.write_json({"type": "welcome", "conn_id": conn_id, "worker": self.worker, "user": user})
         if topic:
             connection.topics.add(topic)
             self.follow(connection, topic)
         return connection
-
-    async def _admit(self, websocket: WebSocket, user: str | None) -> None:
-        limits = self.limits
-        if self.draining:
-            HANDSHAKES.labels("draining").inc()
-            await refuse(websocket, HTTPStatus.SERVICE_UNAVAILABLE, "this worker is restarting, come back")
-        if limits.connections is not None and len(self._connections) >= limits.connections:
-            HANDSHAKES.labels("worker_full").inc()
-            LIMITS_HIT.labels("connections").inc()
-            await refuse(websocket, HTTPStatus.SERVICE_UNAVAILABLE, "this worker is full, come back later")
-        per_user = limits.connections_per_user
-        if user is not None and per_user is not None and self._by_user[user] >= per_user:
-            HANDSHAKES.labels("user_full").inc()
-            LIMITS_HIT.labels("connections_per_user").inc()
-            await refuse(websocket, HTTPStatus.TOO_MANY_REQUESTS, f"at most {per_user} connections of a user are taken")
-        HANDSHAKES.labels("accepted").inc()
 
     async def close_connection(self, connection: Connection, code: int = CloseCode.NORMAL) -> None:
         """Close a connection and keep it no more."""
@@ -263,20 +243,14 @@ class WebSocketManager:
 
     def remove_connection(self, connection: Connection) -> _Done:
         """Keep a connection no more that is closed already. May be awaited; may be called twice."""
-        if connection in self._connections:
-            del self._connections[connection]
-            self._forget_id(connection)
+        if connection in self._roster:
+            self._roster.remove(connection)
             for pattern in connection.topics:
                 self.unfollow(connection, pattern)
             connection.manager = None
-            CONNECTIONS.dec()
-            self._note_end(connection)
             if connection.expiry is not None:
                 connection.expiry.cancel()
-            if connection.user is not None:
-                self._by_user[connection.user] -= 1
-                if not self._by_user[connection.user]:
-                    del self._by_user[connection.user]
+            self._note_end(connection)
         return DONE
 
     def _note_end(self, connection: Connection) -> None:
@@ -298,18 +272,11 @@ class WebSocketManager:
 
     def set_conn_id(self, connection: Connection, conn_id: str) -> _Done:
         """Set the connection id and notify the client."""
-        if connection in self._connections:
-            self._forget_id(connection)
-            self._by_id.setdefault(conn_id, []).append(connection)
+        if connection in self._roster:
+            self._roster.rename(connection, conn_id)
         connection.id = conn_id
         connection.write_json({"type": "set_conn_id", "conn_id": conn_id})
         return DONE
-
-    def _forget_id(self, connection: Connection) -> None:
-        same_id = self._by_id[connection.id]
-        same_id.remove(connection)
-        if not same_id:
-            del self._by_id[connection.id]
 
     def follow(self, connection: Connection, pattern: str) -> Sequence[ShardReader]:
         """Deliver a pattern to a connection from now on. Called by `subscribe`, once per connection and pattern."""
@@ -390,10 +357,10 @@ class WebSocketManager:
 
     def _receivers(self, entry: Entry) -> Collection[Connection]:
         if entry.conn_ids:
-            return {c for conn_id in entry.conn_ids for c in self._by_id.get(conn_id, ())}
+            return self._roster.with_ids(entry.conn_ids)
         if entry.topic:
             return self.index.match(entry.topic)
-        return self._connections.keys()
+        return self._roster.everybody()
 
     def _tell_of_hole(self, reader: ShardReader) -> None:
         """The log lost entries: whoever hears it is told, and reloads what it shows."""
@@ -401,7 +368,7 @@ class WebSocketManager:
             return
         LOG_LOST.inc()
         self.presence.renew()
-        for connection in self._connections:
+        for connection in self._roster:
             for pattern in connection.topics:
                 shards = self.broker.shards_of(pattern)
                 if reader.shard in shards:
@@ -417,13 +384,13 @@ class WebSocketManager:
 
     def broadcast(self, message: Message | dict[str, Any]) -> _Done:
         """Send a message to all connections of this worker."""
-        return self._send_to(self._connections, message)
+        return self._send_to(self._roster, message)
 
     def send_by_conn_id(self, message: Message | dict[str, Any]) -> _Done:
         """Send a message to the connections of this worker whose `id` is `message.conn_id`, or in it."""
         message = _as_message(message)
         conn_ids = [message.conn_id] if isinstance(message.conn_id, str) else message.conn_id or []
-        return self._send_to([c for conn_id in conn_ids for c in self._by_id.get(conn_id, ())], message)
+        return self._send_to(self._roster.with_ids(conn_ids), message)
 
     def send_msg(self, message: Message | dict[str, Any]) -> _Done:
         """Call `broadcast`, `send_by_conn_id` or, for every other type, `send`."""

@@ -13,7 +13,7 @@ import random
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from typing import Any
@@ -223,11 +223,11 @@ class Crowd:
         return Counter(name for _, name, _ in self.welcomes)
 
     async def until_all_are_there(self, seconds: float = 30) -> None:
-        await self._until(lambda: all(member.subscription is not None for member in self.members), seconds)
+        await self.until(lambda: all(member.subscription is not None for member in self.members), seconds)
 
     async def until_noticed(self, people: int, seconds: float = 30) -> None:
         """At least so many have lost their connection."""
-        await self._until(lambda: self.closes.total() >= people, seconds)
+        await self.until(lambda: self.closes.total() >= people, seconds)
 
     async def finish(self, seconds: float = 30) -> Audit:
         """Stop the talking and judge, once everything that was sent is acknowledged and nothing is missing."""
@@ -235,7 +235,7 @@ class Crowd:
         await self.until_all_are_there(seconds)
         done = lambda: self.ledger.settled() and audit(self.ledger).missing == 0  # noqa: E731
         with contextlib.suppress(AssertionError):  # what is missing then is in the audit
-            await self._until(done, seconds)
+            await self.until(done, seconds)
         return audit(self.ledger)
 
     async def _talk(self) -> None:
@@ -243,7 +243,7 @@ class Crowd:
             await random.choice(self.members).say()
             await asyncio.sleep(self._pause)
 
-    async def _until(self, condition: Any, seconds: float) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             absent = [member.name for member in self.members if member.subscription is None]

@@ -76,12 +76,12 @@ def test_a_service_may_take_longer_to_stop_than_its_clients_take_to_leave(contai
 
 
 def test_traefik_alone_opens_ports_and_those_on_loopback(containers: ProjectCopy) -> None:
-    opened = {}
+    opened: set[tuple[str, str, int]] = set()
     for service in SERVICES:
         for bindings in facts(containers, service)["NetworkSettings"]["Ports"].values():
-            opened |= {(service, binding["HostIp"], int(binding["HostPort"])): True for binding in bindings or []}
+            opened |= {(service, binding["HostIp"], int(binding["HostPort"])) for binding in bindings or []}
     base = containers.base_port
-    assert set(opened) == {("traefik", HOST, base), ("traefik", HOST, base + 2)}
+    assert opened == {("traefik", HOST, base), ("traefik", HOST, base + 2)}
 
 
 def test_the_engine_can_be_reached_from_no_container(containers: ProjectCopy) -> None:

@@ -77,9 +77,7 @@ async def test_people_come_in_over_tls_and_get_a_secure_cookie(secure: ProjectCo
 
 def test_the_cookie_of_the_login_is_secure_too(secure: ProjectCopy, trusting: ssl.SSLContext) -> None:
     base = f"https://localhost:{secure.base_port}/api"
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting)
-    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
     account = {"username": "alice", "password": "correct horse battery"}
     signing_up = urllib.request.Request(
         f"{base}/users", json.dumps(account).encode(), {"Content-Type": "application/json"}

@@ -108,8 +108,8 @@ async def test_a_connection_is_removed_with_everything_that_was_its_own_and_twic
     manager.remove_connection(connection)
     await manager.remove_connection(connection)
     assert (len(manager), len(manager.index), connection.manager) == (0, 0, None)
-    assert not manager._by_id
-    assert not manager._by_user
+    assert not manager._roster._by_id
+    assert not manager._roster._places_of
 
 
 async def test_topics_that_were_changed_by_hand_are_neither_followed_twice_nor_left_behind(
@@ -143,7 +143,7 @@ async def test_an_id_may_be_changed_and_is_told(manager: WebSocketManager) -> No
     assert len(raw.received) == 4
     manager.remove_connection(connection)
     manager.set_conn_id(connection, "c4")
-    assert not manager._by_id
+    assert not manager._roster._by_id
 
 
 # Limits

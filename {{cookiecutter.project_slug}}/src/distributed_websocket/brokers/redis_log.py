@@ -50,13 +50,14 @@ end
 """
 
 # KEYS: log, epoch, the prefix of `keys:`, probe. ARGV: a fresh epoch, the position known and its epoch, entries kept,
-# seconds kept, seconds of the idempotency window; then for each record topic, body, names of connections ("ephemeral" where it is that), key.
+# seconds kept, seconds of the idempotency window; then for each record topic, body, names of connections ("ephemeral"
+# where it is that), key.
 #
 # A key seen within the window gives the position that it got the first time. The keys lie in two hashes by time, the
 # current and the one before, so forgetting them costs nothing. A key seen again is written again: so whoever waits for
 # this write to be on disk or on a replica waits for the first one too. The time is Redis's: workers' clocks do not
-# matter. What is not kept, probes and ephemeral records, goes into a short stream of its own, beside the log, which every
-# reader waits for in the same command.
+# matter. What is not kept, probes and ephemeral records, goes into a short stream of its own, beside the log, which
+# every reader waits for in the same command.
 APPEND: Final = (
     _EPOCH
     + """

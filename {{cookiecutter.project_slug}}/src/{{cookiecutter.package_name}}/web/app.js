@@ -1,7 +1,7 @@
 // The page: who is signed in, which room is open, and what is said where. The chat itself is in chat.js.
 
 import * as api from "./api.js";
-import { Chat } from "./chat.js";
+import { Chat, LOBBY } from "./chat.js";
 import { Conversation } from "./conversation.js";
 import { byId, colour, initial } from "./elements.js";
 import { drawMembers, drawRooms } from "./lists.js";
@@ -199,11 +199,11 @@ addEventListener("hashchange", route);
 
 byId("leave").addEventListener("click", () => {
   const left = room;
+  if (!wide.matches) showPeople(false);
   room = null;
   chat.leave(left);
-  const next = wide.matches && chat.rooms.keys().next().value;
-  location.hash = next ? `room/${next}` : "";
-  if (!next) document.body.dataset.view = "rooms";
+  // The last one left leads back to the lobby: somewhere one must be, where both are shown.
+  location.hash = wide.matches ? `room/${chat.rooms.keys().next().value ?? LOBBY}` : "";
 });
 
 // Finding and creating
@@ -275,7 +275,7 @@ byId("compose").addEventListener("submit", (event) => {
 function showPeople(shown) {
   document.body.classList.toggle("with-people", shown);
   byId("people-button").setAttribute("aria-expanded", String(shown));
-  if (shown) chat.lookAround(room);
+  if (shown && room) chat.lookAround(room);
 }
 
 byId("people-button").addEventListener("click", () => {

@@ -9,7 +9,8 @@ import { Client } from "./client.js";
 import { ROOM_NAME, Room } from "./room.js";
 
 const ANNOUNCEMENTS = "rooms";
-const LOBBY = "lobby";
+/** Where everybody begins. */
+export const LOBBY = "lobby";
 
 /** Fewer than a server takes as subscriptions of one connection. */
 export const MAX_ROOMS = 90;

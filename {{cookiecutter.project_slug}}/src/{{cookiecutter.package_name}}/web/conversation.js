@@ -25,12 +25,15 @@ export class Conversation {
   #unreadFrom = null;
   #seen = null; // the newest message when the end was last in sight
   #scheduled = false;
+  #wasAtEnd = true;
 
   /** `actions`: older(room), read(room), again(room, sending), discard(room, sending). */
   constructor({ scroller, list, begin, newer }, actions) {
     [this.#scroller, this.#list, this.#begin, this.#newer] = [scroller, list, begin, newer];
     this.#actions = actions;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    // The keyboard of a phone, a notice above: the end stays in sight.
+    new ResizeObserver(() => this.#wasAtEnd && this.toEnd()).observe(scroller);
     newer.addEventListener("click", () => {
       this.toEnd();
       scroller.focus();
@@ -71,7 +74,8 @@ export class Conversation {
   #scrolled() {
     if (!this.room) return;
     if (this.#scroller.scrollTop < 200 && this.room.more) this.#actions.older(this.room);
-    if (this.#isAtEnd) {
+    this.#wasAtEnd = this.#isAtEnd;
+    if (this.#wasAtEnd) {
       this.#seen = this.room.messages.at(-1);
       if (!document.hidden) this.#actions.read(this.room);
     }

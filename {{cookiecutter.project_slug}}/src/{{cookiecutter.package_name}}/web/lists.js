@@ -31,7 +31,7 @@ function showCount(badge, count, words) {
   badge.replaceChildren(count > 99 ? "99+" : String(count), element("span", { class: "visually-hidden" }, ` ${words}`));
 }
 
-/** Who is here, and by which worker. */
+/** Who is here, and by which worker. A service that keeps no presence does not say. */
 export function drawMembers(room) {
   const members = [...(room.members ?? [])].sort(([one], [other]) => one.localeCompare(other));
   byId("members").replaceChildren(
@@ -44,7 +44,6 @@ export function drawMembers(room) {
     }),
   );
   const people = byId("people-button");
-  people.hidden = room.members === null;
-  people.textContent = `${members.length} here`;
+  people.textContent = room.members ? `${members.length} here` : "Room";
 }
 

@@ -49,6 +49,7 @@ class Stage:
         return only
 
     async def ends(self) -> None:
+        self.client.writer.close()
         await eventually(lambda: self.recorder.ended and self.front.holds_nothing and not tunnel.OPEN)
 
 
@@ -79,6 +80,7 @@ async def test_leaving_twice_is_leaving_once(stage: Stage) -> None:
     leaving = stage.tunnel
     leaving.leave(CloseCode.DRAIN)
     leaving.leave(CloseCode.OVERLOAD)
+    assert await stage.client.close_code() == 1012
     await stage.ends()
     leaving.leave(CloseCode.OVERLOAD)
     assert stage.recorder.ended == [DRAINED]
@@ -95,8 +97,8 @@ async def test_leaving_waits_for_the_end_of_the_frame_that_the_client_is_in(stag
     await asyncio.sleep(0.05)
     assert not stage.recorder.ended
     stage.client.writer.write(first[9:] + second[:5])
-    stage.client.writer.write(second[5:])
     assert await stage.client.close_code() == 1012
+    stage.client.writer.write(second[5:])
     await stage.ends()
     assert stage.recorder.heard == ["first"]
     assert stage.recorder.ended == [DRAINED]
@@ -249,8 +251,8 @@ async def test_a_client_that_talks_on_after_the_upstreams_end_hears_its_last_wor
 async def test_a_slow_client_that_takes_something_now_and_then_is_not_dropped(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel, "STALL_SECONDS", 0.4)
-    sent = 16 * MIB
+    monkeypatch.setattr(tunnel, "STALL_SECONDS", 0.5)
+    sent = 4 * MIB
 
     async def flood(connection: ServerConnection) -> None:
         for _ in range(sent // len(MESSAGE)):
@@ -258,10 +260,10 @@ async def test_a_slow_client_that_takes_something_now_and_then_is_not_dropped(
         await connection.close()
 
     async with upstream(flood) as endpoint, gateway(way, endpoint, send_buffer_bytes=2**15) as front:
-        async with bytes_client(front) as client:
+        async with bytes_client(front, receive_buffer_bytes=2**12) as client:
             heard, started = 0, time.monotonic()
-            while time.monotonic() - started < 1.5:  # never fast enough to free the gateway's buffer within its time
-                heard += len(await asyncio.wait_for(client.reader.read(8 * 1024), DEADLINE_SECONDS))
+            while time.monotonic() - started < 2:  # too slow to free the gateway's buffer within STALL_SECONDS
+                heard += len(await asyncio.wait_for(client.reader.read(4 * 1024), DEADLINE_SECONDS))
                 await asyncio.sleep(0.05)
             while data := await asyncio.wait_for(client.reader.read(MIB), DEADLINE_SECONDS):
                 heard += len(data)
