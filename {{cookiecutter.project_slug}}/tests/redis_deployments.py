@@ -22,6 +22,7 @@ _REPLICATION = (
     *("--user", "replica", "on", ">replica", "+psync", "+replconf", "+ping"),
     *("--masteruser", "replica", "--masterauth", "replica"),
     *("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"),
+    *("--shutdown-timeout", "0"),
 )
 
 

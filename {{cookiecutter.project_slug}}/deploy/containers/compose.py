@@ -21,10 +21,9 @@ class Compose:
         self.run("build", *services, profile=profile, seconds=BUILD_SECONDS)
 
     def up(self, *services: str, recreate: bool, seconds: int) -> None:
-        """Start services, all where none is named, and those that they depend on where all are; wait until healthy."""
+        """Start services; all where none is named, each when what it depends on is healthy."""
         which = ["--force-recreate" if recreate else "--no-recreate", *(["--no-deps"] if services else [])]
-        wait = ["--wait", "--wait-timeout", str(seconds)]
-        self.run("up", "--detach", "--no-build", *which, *wait, *services, seconds=seconds + 120)
+        self.run("up", "--detach", "--no-build", *which, *services, seconds=seconds + self._layout.stop_seconds)
 
     def stop(self, *services: str) -> None:
         """SIGTERM, and SIGKILL after the stop_grace_period."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from deploy.balancer import UP
 from deploy.containers.compose import Compose
@@ -42,20 +42,38 @@ def state_reason(container: Container) -> str | None:
     return None if container.health == "healthy" else container.health_output or container.health or "no health check"
 
 
-def start(layout: ContainerLayout, names: Iterable[str], *, recreate: bool) -> None:
-    """Start services, and return when they are healthy. Raises `ServiceFailed` with what the first of them wrote."""
-    services = list(names)
+def start(layout: ContainerLayout, names: Sequence[str], *, recreate: bool) -> None:
+    """Start services, all where none is named, and return when they are healthy. Raises `ServiceFailed`."""
     compose = Compose(layout)
     try:
-        compose.up(*services, recreate=recreate, seconds=start_seconds(layout))
+        compose.up(*names, recreate=recreate, seconds=start_seconds(layout))
     except ComposeFailed as failed:
-        found = {container.service: container for container in containers(layout.project)}
-        for name in services or layout.services:
-            reason = state_reason(found[name]) if name in found else None
-            # A container that was only created waits for another one, which is the one to look at.
-            if reason and found[name].state != "created":
-                raise ServiceFailed(name, reason, compose.last_log_lines(name, QUOTED_LINES)) from failed
+        # The one that the others wait for says more than compose.
+        for container in containers(layout.project):
+            if container.state not in ("created", "running") or container.health == "unhealthy":
+                raise _failure(layout, container.service, state_reason(container) or "") from failed
         raise
+    wait_until_healthy(layout, names or layout.services)
+
+
+def wait_until_healthy(layout: ContainerLayout, names: Sequence[str]) -> None:
+    """Not compose's own wait, which gives up on a container that was unhealthy when it began."""
+    deadline = time.monotonic() + start_seconds(layout)
+    while True:
+        found = {container.service: container for container in containers(layout.project)}
+        reasons = {name: state_reason(found[name]) if name in found else "has no container" for name in names}
+        unready = {name: reason for name, reason in reasons.items() if reason}
+        if not unready:
+            return
+        for name, reason in unready.items():
+            ended = name not in found or found[name].state not in ("created", "running")
+            if ended or time.monotonic() > deadline:
+                raise _failure(layout, name, reason)
+        time.sleep(POLL_SECONDS)
+
+
+def _failure(layout: ContainerLayout, name: str, reason: str) -> ServiceFailed:
+    return ServiceFailed(name, reason, Compose(layout).last_log_lines(name, QUOTED_LINES))
 
 
 def wait_until_balanced(layout: ContainerLayout, say: Callable[[str], None], seconds: float) -> None:
@@ -63,8 +81,7 @@ def wait_until_balanced(layout: ContainerLayout, say: Callable[[str], None], sec
     begun = time.monotonic()
     while reason := _balancer_reason(layout):
         if time.monotonic() > begun + seconds:
-            lines = Compose(layout).last_log_lines("traefik", QUOTED_LINES)
-            raise ServiceFailed("traefik", f"does not balance: {reason}", lines)
+            raise _failure(layout, "traefik", f"does not balance: {reason}")
         time.sleep(POLL_SECONDS)
     say(f"  requests pass through Traefik ({time.monotonic() - begun:.1f} s)")
 

@@ -80,11 +80,14 @@ def _start_missing(layout: ContainerLayout, say: Say) -> None:
     found = {container.service: container for container in containers(layout.project)}
     missing = [name for name in layout.services if name not in found or readiness.state_reason(found[name])]
     if missing:
-        say(f"Already running, except {', '.join(missing)}: starting that.")
+        say(f"Already running, except {', '.join(missing)}: seeing to that.")
     else:
         say("Already running.")
     write_servers(layout)
-    readiness.start(layout, [], recreate=False)
+    for name in missing:
+        if name not in found or found[name].state != "running":
+            readiness.start(layout, [name], recreate=False)
+    readiness.wait_until_healthy(layout, layout.services)
     # A command that was interrupted may have left a worker out.
     layout.balancer.write_dynamic(map(service_url, layout.gateway_names), map(service_url, layout.worker_names))
     readiness.wait_until_balanced(layout, say, BALANCE_SECONDS)

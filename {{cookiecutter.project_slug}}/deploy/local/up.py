@@ -79,6 +79,8 @@ def _start_missing(record: StackRecord, supervisor: Supervisor, say: Say) -> Non
     else:
         say(f"Already running, except {', '.join(process.name for process in missing)}: starting that.")
     try:
+        # After an interrupted restart one may still be stopping: until it has ended, it cannot be started.
+        down.stop_by_supervisor(layout.root, supervisor, missing)
         _start(layout, supervisor, missing, say)
     except BaseException:
         if missing:

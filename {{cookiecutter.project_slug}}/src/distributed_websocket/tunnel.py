@@ -183,12 +183,13 @@ class Tunnel(asyncio.Protocol):
     def leave(self, code: CloseCode) -> None:
         """End both sides with a close code: the upstream is told by a close frame, as from the client, and answers it.
 
-        The answer stands between whole frames, where nothing that we wrote to the client could be sure to stand.
+        Its answer stands between whole frames, where nothing that we wrote to the client could be sure to stand. Ours
+        stands between messages: inside of one it would be answered with 1002, after which no client comes back.
         """
         if self._leaving is None and not self._is_deaf():
             self._leaving = code
             self._expect_end(self._upstream)
-            if self._frames.between_frames and not self._frames.closing:
+            if self._frames.between_messages and not self._frames.closing:
                 self._say_close(code)
 
     def _say_close(self, code: CloseCode) -> None:
@@ -222,24 +223,26 @@ async def drain(within_seconds: float) -> None:
 
 
 class FrameWalk:
-    """Finds the ends of WebSocket frames (RFC 6455 §5.2) in a stream of bytes."""
+    """Finds the places between messages in a stream of WebSocket frames (RFC 6455 §5.2)."""
 
-    __slots__ = ("_header", "_skip", "closing")
+    __slots__ = ("_header", "_in_message", "_skip", "closing")
 
     def __init__(self) -> None:
         self._header = b""
         self._skip = 0
         """Bytes of the present frame that are still to come, once its header is known."""
+        self._in_message = False
+        """Whether fragments of the present message come after this frame."""
         self.closing = False
         """Whether there was a close frame, or the beginning of one."""
 
     @property
-    def between_frames(self) -> bool:
-        return not self._skip and not self._header
+    def between_messages(self) -> bool:
+        return not (self._skip or self._header or self._in_message)
 
     def feed(self, data: bytes) -> int:
-        """How many of these bytes come before the end of the last frame that ends in them; 0 if none does."""
-        position = ended = 0
+        """How many of these bytes come before the last place between messages; 0 if there is none behind the first."""
+        position = place = 0
         while position < len(data):
             if not self._skip:
                 header = self._header + data[position : position + _MAX_HEADER_BYTES - len(self._header)]
@@ -247,16 +250,19 @@ class FrameWalk:
                 if length is None:
                     self._header = header
                     break
-                if header[0] & 0x0F == Opcode.CLOSE:
+                opcode = header[0] & 0x0F
+                if opcode < Opcode.CLOSE:
+                    self._in_message = not header[0] & 0x80
+                elif opcode == Opcode.CLOSE:
                     self.closing = True
                 self._skip = length - len(self._header)
                 self._header = b""
             step = min(self._skip, len(data) - position)
             self._skip -= step
             position += step
-            if not self._skip:
-                ended = position
-        return ended
+            if not (self._skip or self._in_message):
+                place = position
+        return place
 
 
 _MAX_HEADER_BYTES: Final = 14

@@ -217,6 +217,9 @@ class Crowd:
         """How many are where now."""
         return Counter(member.worker for member in self.members if member.subscription is not None)
 
+    def everybody_is_at(self, workers: set[str]) -> bool:
+        return all(member.subscription is not None and member.worker in workers for member in self.members)
+
     @property
     def arrivals(self) -> Counter[str]:
         """How often each came."""
@@ -243,7 +246,7 @@ class Crowd:
             await random.choice(self.members).say()
             await asyncio.sleep(self._pause)
 
-    async def until(self, condition: Callable[[], object], seconds: float) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             absent = [member.name for member in self.members if member.subscription is None]

@@ -73,7 +73,7 @@ class Person:
         """Without the page, which is tested elsewhere."""
         made = self.page.request.post(f"{self.address}/api/users", data={"username": self.name, "password": PASSWORD})
         assert made.status == 201, made.text()
-        form = {"username": self.name, "password": PASSWORD}
+        form: dict[str, str | float | bool] = {"username": self.name, "password": PASSWORD}
         assert self.page.request.post(f"{self.address}/api/token", form=form).ok
 
     def enter(self, room: str = "lobby") -> None:

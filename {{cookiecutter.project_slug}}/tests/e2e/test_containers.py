@@ -179,7 +179,7 @@ def test_up_starts_a_container_that_somebody_stopped(containers: ProjectCopy) ->
     assert containers.run("ps").returncode == 1
     done = containers.run("up")
     assert done.returncode == 0, done.stderr
-    assert "Already running, except chat-2: starting that." in done.stdout
+    assert "Already running, except chat-2: seeing to that." in done.stdout
     assert containers.run("ps").returncode == 0
 
 

@@ -33,8 +33,11 @@ def authorization(user: str = "alice", lifetime_seconds: float = 60) -> dict[str
 
 
 async def hear(client: ClientConnection) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(await asyncio.wait_for(client.recv(), DEADLINE_SECONDS))
-    return message
+    """The next message; that people came and went is not looked at."""
+    while True:
+        message: dict[str, Any] = json.loads(await asyncio.wait_for(client.recv(), DEADLINE_SECONDS))
+        if message["type"] not in ("joined", "left"):
+            return message
 
 
 async def status_of(url: str, headers: dict[str, str]) -> int:

@@ -17,12 +17,11 @@ Pair = tuple[Client, Client]
 @pytest.fixture(params=["redis", "memory"])
 async def pair(request: pytest.FixtureRequest, redis_server: RedisServer, channel: str) -> AsyncIterator[Pair]:
     """Alice and Bob in one room, on two workers."""
-    options: dict[str, Any] = {"broker_url": redis_server.url} if request.param == "redis" else {}
-    shared = {} if options else {"broker": InMemoryBroker()}
+    shared = InMemoryBroker() if request.param == "memory" else None
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for user in ("alice", "bob"):
-            manager = WebSocketManager(channel, **options, **shared)
+            manager = WebSocketManager(channel, None if shared else redis_server.url, broker=shared)
             worker = await stack.enter_async_context(working(manager, RAW))
             clients.append(await stack.enter_async_context(connected(worker.url, user)))
         for client in clients:

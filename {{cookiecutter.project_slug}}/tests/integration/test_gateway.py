@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from distributed_websocket.auth import issue_token
@@ -61,8 +65,11 @@ def token(user: str = "alice", *, secret: str = SECRET, lifetime_seconds: float 
 
 
 async def hear(client: ClientConnection) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(await asyncio.wait_for(client.recv(), DEADLINE_SECONDS))
-    return message
+    """The next message; that people came and went is not looked at."""
+    while True:
+        message: dict[str, Any] = json.loads(await asyncio.wait_for(client.recv(), DEADLINE_SECONDS))
+        if message["type"] not in ("joined", "left"):
+            return message
 
 
 async def refused(url: str, **headers: str) -> int:
@@ -244,6 +251,51 @@ async def test_without_workers_the_handshake_is_a_502(gateway_settings: dict[str
         assert time.monotonic() - started < 3
 
 
+async def test_a_gateway_that_stops_tells_its_clients_to_come_back_one_after_the_other(
+    gateway_settings: dict[str, str], worker: Running, tmp_path: Path
+) -> None:
+    own = {"CHAT_WORKERS_URL": worker.ws, "CHAT_DRAIN_SECONDS": "1"}
+    headers = {"Authorization": f"Bearer {token()}"}
+    ends: list[float] = []
+
+    async def stay(client: ClientConnection) -> None:
+        await asyncio.wait_for(client.wait_closed(), DEADLINE_SECONDS)
+        assert client.close_code == 1012
+        ends.append(time.monotonic())
+
+    with service("gateway", tmp_path, {**gateway_settings, **own}) as gateway:
+        clients = [await connect(gateway.ws, proxy=None, additional_headers=headers) for _ in range(4)]
+        for client in clients:
+            assert (await hear(client))["type"] == "welcome"
+        stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
+        await asyncio.gather(*map(stay, clients))
+        assert await stopping in (0, -signal.SIGTERM)  # uvicorn ends itself with the signal that it got
+    assert 0.5 < max(ends) - min(ends) < 2
+
+
+async def test_a_worker_that_refuses_for_now_is_asked_again_and_without_the_sticky_cookie(
+    gateway_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """Until its health check notices, Traefik answers 502 to every client whose cookie names a worker that has died."""
+    cookies: list[str | None] = []
+
+    def refuse_first(connection: ServerConnection, request: Request) -> Response | None:
+        cookies.append(request.headers.get("Cookie"))
+        return connection.respond(HTTPStatus.BAD_GATEWAY, "Bad Gateway") if len(cookies) == 1 else None
+
+    async def stay(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(stay, "127.0.0.1", 0, process_request=refuse_first) as balancer:
+        port = next(iter(balancer.sockets)).getsockname()[1]
+        own = {"CHAT_WORKERS_URL": f"ws://127.0.0.1:{port}/ws"}
+        headers = {"Authorization": f"Bearer {token()}", "Cookie": "chat_worker=the-dead-one; theme=dark"}
+        with service("gateway", tmp_path, {**gateway_settings, **own}) as gateway:
+            async with connect(gateway.ws, proxy=None, additional_headers=headers):
+                pass
+    assert cookies == ["chat_worker=the-dead-one; theme=dark", "theme=dark"]
+
+
 # The rest
 
 
@@ -303,7 +355,7 @@ async def test_the_logs_hold_no_tokens_passwords_or_query_strings(http: httpx.As
     ):
         pass
     log = gateway.log.read_text("utf-8")
-    assert '"WebSocket /ws" [accepted]' in log
+    assert '"WebSocket /ws" 401' in log
     assert "POST /api/token HTTP" in log
     for secret in (PASSWORD, "query-string", SECRET, "eyJ", "bearer."):
         assert secret not in log

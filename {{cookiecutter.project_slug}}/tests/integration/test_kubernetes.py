@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: rendered, judged by its schemas, and in agreement with the settings and with compose."""
+"""The manifests for Kubernetes: rendered, judged by its schemas, and in agreement with settings and compose."""
 
 import hashlib
 import re

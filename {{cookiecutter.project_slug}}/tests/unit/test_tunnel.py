@@ -1,6 +1,5 @@
-"""`FrameWalk`: where frames end in a stream of bytes, however it is cut."""
+"""`FrameWalk`: where messages end in a stream of frames, however it is cut."""
 
-from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 import pytest
@@ -11,16 +10,20 @@ from websockets.frames import Frame, Opcode
 from distributed_websocket.tunnel import FrameWalk
 
 LENGTHS = st.sampled_from([0, 1, 2, 124, 125, 126, 127, 65_535, 65_536, 70_000]) | st.integers(0, 300)
+CONTROL = st.tuples(st.sampled_from([Opcode.PING, Opcode.PONG]), st.integers(0, 125))
 
 
 @st.composite
-def frames(draw: st.DrawFn, opcodes: Sequence[Opcode] = tuple(Opcode)) -> bytes:
-    opcode = draw(st.sampled_from(opcodes))
-    length = draw(st.integers(0, 125) if opcode & 0x8 else LENGTHS)
-    data: bytes = Frame(opcode, bytes(length), fin=opcode & 0x8 != 0 or draw(st.booleans())).serialize(
-        mask=draw(st.booleans())
-    )
-    return data
+def messages(draw: st.DrawFn) -> list[Frame]:
+    """A message in one or more fragments, with control frames between them."""
+    first = draw(st.sampled_from([Opcode.TEXT, Opcode.BINARY]))
+    fragments = draw(st.integers(1, 4))
+    frames = []
+    for number in range(fragments):
+        frames += [Frame(opcode, bytes(length)) for opcode, length in draw(st.lists(CONTROL, max_size=2))]
+        opcode = Opcode.CONT if number else first
+        frames.append(Frame(opcode, bytes(draw(LENGTHS)), fin=number == fragments - 1))
+    return frames
 
 
 @st.composite
@@ -33,21 +36,29 @@ def pieces(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 
 @given(st.data())
-def test_the_ends_of_frames_are_found_in_whatever_pieces_they_come(data: st.DataObject) -> None:
-    stream = data.draw(st.lists(frames(), min_size=1, max_size=6))
-    ends = [0, *accumulate(map(len, stream))]
+def test_the_places_between_messages_are_found_in_whatever_pieces_they_come(data: st.DataObject) -> None:
+    frames = [frame for message in data.draw(st.lists(messages(), min_size=1, max_size=4)) for frame in message]
+    serialized = [frame.serialize(mask=data.draw(st.booleans())) for frame in frames]
+    in_message, places = False, {0}
+    for frame, end in zip(frames, accumulate(map(len, serialized)), strict=True):
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            in_message = not frame.fin
+        if not in_message:
+            places.add(end)
     walk, position = FrameWalk(), 0
-    for piece in data.draw(pieces(b"".join(stream))):
-        inside = [end - position for end in ends if position < end <= position + len(piece)]
+    for piece in data.draw(pieces(b"".join(serialized))):
+        inside = [place - position for place in places if position < place <= position + len(piece)]
         assert walk.feed(piece) == max(inside, default=0)
         position += len(piece)
-        assert walk.between_frames == (position in ends)
+        assert walk.between_messages == (position in places)
+    assert not walk.closing
 
 
-@given(frames([Opcode.TEXT, Opcode.BINARY, Opcode.PING]), frames([Opcode.CLOSE]))
-def test_a_close_frame_is_seen_with_its_header(message: bytes, close: bytes) -> None:
+@given(messages())
+def test_a_close_frame_is_seen_with_its_header(message: list[Frame]) -> None:
     walk = FrameWalk()
-    walk.feed(message + close[:1])
+    close = Frame(Opcode.CLOSE, b"").serialize(mask=True)
+    walk.feed(b"".join(frame.serialize(mask=True) for frame in message) + close[:1])
     assert not walk.closing
     walk.feed(close[1:2])
     assert walk.closing
@@ -57,4 +68,4 @@ def test_a_close_frame_is_seen_with_its_header(message: bytes, close: bytes) -> 
 def test_a_frame_of_a_length_that_never_comes_never_ends(length: int) -> None:
     walk = FrameWalk()
     assert walk.feed(b"\x82\xff" + length.to_bytes(8, "big") + bytes(1000)) == 0
-    assert not walk.between_frames
+    assert not walk.between_messages

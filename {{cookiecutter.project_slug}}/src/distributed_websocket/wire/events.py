@@ -23,7 +23,9 @@ class Delivery(WireModel):
     """The sender's object, whole, with what the server vouches for."""
 
     model_config = ConfigDict(extra="allow")
-    id: Annotated[Position | None, Field(description="Its position; absent from a broker without a log.")] = None
+    id: Annotated[
+        Position | None, Field(description="Its position; absent where there is no log, or it is ephemeral.")
+    ] = None
     sender: Annotated[User, Field(alias="from")] = None
     at: Annotated[Milliseconds | None, Field(description="When the worker took it: Unix time in milliseconds.")] = None
     ref: Annotated[Ref, Field(description="The sender's `ref`, where it gave one.")] = None

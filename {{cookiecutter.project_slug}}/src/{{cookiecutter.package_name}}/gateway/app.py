@@ -27,6 +27,8 @@ from .rooms import RoomStore, room_routes
 from .session import SignedIn, session_routes
 from .users import UserStore
 
+_STICKY_COOKIE = "chat_worker"  # as in deploy/traefik/dynamic.yaml
+
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     users = UserStore(settings.redis_url)
@@ -62,6 +64,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             websocket,
             settings.workers_url,
             headers={"Authorization": f"Bearer {identity.token}"},
+            sticky_cookie=_STICKY_COOKIE,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             max_message_bytes=settings.max_delivery_bytes,
         )()

@@ -90,7 +90,7 @@ async def test_leaving_waits_for_the_end_of_the_frame_that_the_client_is_in(stag
     first, second = masked(Opcode.TEXT, b"first"), masked(Opcode.TEXT, b"second")
     stage.client.writer.write(first[:7])
     leaving = stage.tunnel
-    await eventually(lambda: not leaving._frames.between_frames)
+    await eventually(lambda: not leaving._frames.between_messages)
     leaving.leave(CloseCode.DRAIN)
     stage.client.writer.write(first[7:9])
     await stage.client.writer.drain()
@@ -104,22 +104,26 @@ async def test_leaving_waits_for_the_end_of_the_frame_that_the_client_is_in(stag
     assert stage.recorder.ended == [DRAINED]
 
 
-async def test_leaving_between_the_fragments_of_a_message_drops_the_message(stage: Stage) -> None:
-    stage.client.say(Opcode.TEXT, b"half", fin=False)
-    leaving = stage.tunnel
+async def test_leaving_waits_for_the_last_fragment_of_the_clients_message(stage: Stage) -> None:
+    """A close frame before it would be legal, and yet most servers answer with 1002: "do not come back"."""
+    stage.client.say(Opcode.TEXT, b"one ", fin=False)
     stage.client.say(Opcode.PING, b"x")
     assert (await stage.client.hear()).opcode is Opcode.PONG
-    leaving.leave(CloseCode.DRAIN)
+    stage.tunnel.leave(CloseCode.DRAIN)
+    stage.client.say(Opcode.PING, b"y")
+    assert (await stage.client.hear()).opcode is Opcode.PONG
+    stage.client.say(Opcode.CONT, b"two")
     assert await stage.client.close_code() == 1012
     await stage.ends()
-    assert stage.recorder.heard == []
+    assert stage.recorder.heard == ["one two"]
+    assert stage.recorder.ended == [DRAINED]
 
 
 @pytest.mark.usefixtures("short_close")
 async def test_a_client_that_never_ends_its_frame_is_dropped(stage: Stage) -> None:
     stage.client.writer.write(masked(Opcode.TEXT, b"never whole")[:7])
     leaving = stage.tunnel
-    await eventually(lambda: not leaving._frames.between_frames)
+    await eventually(lambda: not leaving._frames.between_messages)
     leaving.leave(CloseCode.DRAIN)
     assert await stage.client.close_code() == 1006
     await stage.ends()
