@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from deploy.errors import StackError
+from deploy.loadtest import become_loadtest
 from deploy.rolling import rolling_restart
 from deploy.runtime import Runtime
 from deploy.scaling import scale
@@ -83,6 +84,8 @@ def _run(options: argparse.Namespace, runtime: Runtime) -> int:
             with runtime.fleet(say) as fleet:
                 rolling_restart(fleet, say)
         case "loadtest":
+            if os.environ.get("LOADTEST_URL"):  # of a stack that may be anywhere
+                become_loadtest(os.environ)
             return runtime.loadtest(os.environ)
     return 0
 

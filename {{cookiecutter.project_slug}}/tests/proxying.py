@@ -137,7 +137,10 @@ async def upstream(
 
 @contextlib.asynccontextmanager
 async def tcp_upstream(
-    handler: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]], readers: list[asyncio.StreamReader] | None = None
+    handler: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]],
+    readers: list[asyncio.StreamReader] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """A server that does with each request whatever `handler` does, and the URL of a WebSocket there.
 
@@ -153,9 +156,9 @@ async def tcp_upstream(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0, ssl=tls)
     async with server:
-        yield f"ws://127.0.0.1:{port_of(server)}/"
+        yield f"{'wss' if tls else 'ws'}://127.0.0.1:{port_of(server)}/"
 
 
 def port_of(server: Server | asyncio.Server) -> int:

@@ -48,6 +48,8 @@ class Container:
     health_output: str
     """Of the last check."""
     exit_code: int
+    restarts: int
+    """How often the engine has brought it back."""
     pid: int
     started: datetime
     folder: str
@@ -75,6 +77,7 @@ def _container(facts: dict[str, Any]) -> Container:
         health=health.get("Status", ""),
         health_output=checks[-1].get("Output", "").strip(),
         exit_code=state["ExitCode"],
+        restarts=facts["RestartCount"],
         pid=state["Pid"],
         # Nanoseconds are more than a datetime holds.
         started=datetime.fromisoformat(state["StartedAt"][:19] + "+00:00"),

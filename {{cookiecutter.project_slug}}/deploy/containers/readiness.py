@@ -50,8 +50,8 @@ def start(layout: ContainerLayout, names: Sequence[str], *, recreate: bool) -> N
     except ComposeFailed as failed:
         # The one that the others wait for says more than compose.
         for container in containers(layout.project):
-            if container.state not in ("created", "running") or container.health == "unhealthy":
-                raise _failure(layout, container.service, state_reason(container) or "") from failed
+            if container.state not in ("created", "running") or container.health == "unhealthy" or container.restarts:
+                raise _failure(layout, container.service, state_reason(container) or "it was restarted") from failed
         raise
     wait_until_healthy(layout, names or layout.services)
 
@@ -59,6 +59,7 @@ def start(layout: ContainerLayout, names: Sequence[str], *, recreate: bool) -> N
 def wait_until_healthy(layout: ContainerLayout, names: Sequence[str]) -> None:
     """Not compose's own wait, which gives up on a container that was unhealthy when it began."""
     deadline = time.monotonic() + start_seconds(layout)
+    restarts = {container.service: container.restarts for container in containers(layout.project)}
     while True:
         found = {container.service: container for container in containers(layout.project)}
         reasons = {name: state_reason(found[name]) if name in found else "has no container" for name in names}
@@ -67,7 +68,7 @@ def wait_until_healthy(layout: ContainerLayout, names: Sequence[str]) -> None:
             return
         for name, reason in unready.items():
             ended = name not in found or found[name].state not in ("created", "running")
-            if ended or time.monotonic() > deadline:
+            if ended or found[name].restarts > restarts.get(name, 0) or time.monotonic() > deadline:
                 raise _failure(layout, name, reason)
         time.sleep(POLL_SECONDS)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from deploy.errors import WrongState
 from deploy.local import down, logs, records, status, up
 from deploy.local.fleet import LocalFleet
 from deploy.local.layout import read_layout
+from deploy.loadtest import become_loadtest
 from deploy.lock import exclusive
 from deploy.status import table
 
@@ -65,9 +65,9 @@ class LocalRuntime:
             yield LocalFleet(up.running(self._root))
 
     def loadtest(self, environment: Mapping[str, str]) -> int:
-        """Does not return: the load test takes the place of this process, with its signals and its exit code."""
+        """Does not return."""
         layout = up.running(self._root).layout
         running = {"CHAT_PORT": str(layout.base_port), "CHAT_WORKERS": str(layout.workers)}
         if layout.tls:
-            running["LOADTEST_URL"] = environment.get("LOADTEST_URL") or layout.ws_url
-        os.execve(sys.executable, [sys.executable, "-m", "loadtests"], {**environment, **running})
+            running["LOADTEST_URL"] = layout.ws_url
+        become_loadtest({**environment, **running})

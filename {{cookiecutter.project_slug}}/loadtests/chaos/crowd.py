@@ -60,7 +60,7 @@ class Crowd:
         self.members = [
             Member(
                 number,
-                f"chaos-{run}-{number % rooms + 1}/room",  # the first level decides on the shard: all of them are used
+                f"room/chaos-{run}-{number % rooms + 1}",
                 url,
                 issue_token(name_of(number), secret=token_secret, lifetime_seconds=TOKEN_SECONDS),
                 context,

@@ -95,7 +95,7 @@ class Member:
         self.topic = topic
         self.session = WitnessSession(name_of(number), topic, books, recovers=recovers)
         self.is_gone = False
-        """Told not to come back."""
+        """Told not to come back, or not to be in the room."""
         self._books = books
         self._handshake = CookieHandshake(url, token, context, books)
         self._link = Link(
@@ -144,6 +144,7 @@ class Member:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Refused):
+            self.is_gone = self.is_gone or event.topic is not None
             self._books.tally.unreadable[f"refused for good: {event.code}: {event.detail}"] += 1
 
     def _on_lost(self) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from ..settings import PROJECT_ROOT, SignedSettings
@@ -27,7 +27,10 @@ class ChaosSettings(SignedSettings):
         default=100, ge=4, le=2000, validation_alias="CHAOS_USERS", description="a whole number from 4 to 2000"
     )
     rooms: int = Field(
-        default=10, ge=1, le=1000, validation_alias="CHAOS_ROOMS", description="a whole number from 1 to 1000"
+        default=10,
+        ge=1,
+        validation_alias="CHAOS_ROOMS",
+        description="a whole number from 1 to half of the number of users",
     )
     rate: float = Field(
         default=40,
@@ -53,6 +56,13 @@ class ChaosSettings(SignedSettings):
         validation_alias="CHAOS_REPORT",
         description="the path of the file to write",
     )
+
+    @field_validator("rooms")
+    @classmethod
+    def _are_shared(cls, rooms: int, info: ValidationInfo) -> int:
+        if rooms > info.data.get("users", rooms * 2) / 2:
+            raise ValueError("somebody would be alone in a room")
+        return rooms
 
     @field_validator("faults", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from distributed_websocket.brokers.clients import RedisURL
 from distributed_websocket.origin import OriginPolicy
 
 PREFIX = "CHAT_"
@@ -60,12 +61,34 @@ class ProcessSettings(BaseSettings):
         return [secret.get_secret_value() for secret in secrets if secret is not None]
 
 
-class GatewaySettings(ProcessSettings):
+class LogSettings(ProcessSettings):
+    """What is kept of every topic. The same for all workers and gateways: each of them trims the log."""
+
+    shards: int = Field(
+        4, ge=1, le=64, description="parts of the log, by the first level of a topic; another number begins a new log"
+    )
+    retention_messages: int = Field(10_000, ge=100, le=10_000_000, description="messages that each shard keeps")
+    retention_seconds: int = Field(86_400, ge=60, le=30 * 86_400, description="how long a message is kept")
+    idempotency_seconds: int = Field(
+        120, ge=10, le=86_400, description="how long a message that is sent again is known to be stored already"
+    )
+    durability: Literal["memory", "disk", "replica"] = Field(
+        "memory", description="where Redis must have a message before its sender gets the ack"
+    )
+
+
+class GatewaySettings(LogSettings):
     """What the gateway needs besides."""
 
     workers_url: str = Field("ws://127.0.0.1:8001/ws", description="URL of the chat workers' WebSocket: ws, wss")
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", repr=False, description="URL of the Redis with the users: redis, rediss"
+    )
+    broker_url: str | None = Field(
+        None, repr=False, description="URL of the log, as the workers have it; without it, that of the users"
+    )
+    service_token: SecretStr | None = Field(
+        None, min_length=32, description="what services show that publish over HTTP; without it none may"
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="origins whose pages may connect, with commas between; empty: the gateway's own host"
@@ -97,22 +120,40 @@ class GatewaySettings(ProcessSettings):
     def _is_redis_url(cls, value: str) -> str:
         return _url(value, "redis", "rediss")
 
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker_url(cls, value: str | None) -> str | None:
+        return None if value is None else _broker_url(value)
 
-class ChatSettings(ProcessSettings):
+    @property
+    def log_url(self) -> str:
+        return self.broker_url or self.redis_url
+
+
+class ChatSettings(LogSettings):
     """What a chat worker needs besides."""
 
     worker_name: str = Field(
         "chat-1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="1 to 63 letters, digits, '.', '_', '-'"
     )
     broker_url: str = Field(
-        "memory://", repr=False, description="URL of the log: redis, rediss, or memory:// for a worker alone"
+        "memory://",
+        repr=False,
+        description="URL of the log: redis, redis+sentinel, redis+cluster (rediss for TLS), redis+pubsub for no log at "
+        "all, or memory:// for a worker alone",
     )
     max_unsent_bytes: int = Field(2**20, ge=2**16, le=2**28, description="unread bytes that close a slow connection")
 
     @field_validator("broker_url")
     @classmethod
     def _is_broker_url(cls, value: str) -> str:
-        return value if value == "memory://" else _url(value, "redis", "rediss")
+        return _broker_url(value)
+
+
+def _broker_url(value: str) -> str:
+    if value != "memory://":
+        RedisURL.parse(value)
+    return value
 
 
 def _url(value: str, *schemes: str) -> str:

@@ -61,7 +61,7 @@ class Person:
     page: Page
     address: str
     faults: list[str]
-    """What the browser complained about: errors of scripts, breaches of the Content-Security-Policy."""
+    """Errors of scripts, breaches of the Content-Security-Policy, files and answers that did not come."""
 
     # Coming in
 
@@ -83,7 +83,8 @@ class Person:
         self.is_connected()
 
     def is_connected(self) -> None:
-        expect(self.page.locator("body[data-connection=open]")).to_be_attached(timeout=IN_TIME_MS)
+        connected = self.page.locator("body[data-connection=open]")
+        expect(connected, f"{self.name} is connected; {self.faults}").to_be_attached(timeout=IN_TIME_MS)
 
     @property
     def worker(self) -> str:
@@ -142,5 +143,7 @@ def person(browser: Browser, name: str, address: str, device: Mapping[str, Any] 
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("response", lambda got: faults.append(f"{got.url}: {got.status}") if got.status >= 500 else None)
+    page.on("requestfailed", lambda asked: faults.append(f"{asked.url}: {asked.failure}"))
     page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
     return Person(name, page, address, faults)

@@ -94,3 +94,12 @@ def test_a_number_of_workers_that_cannot_be_is_refused(deployment: ProjectCopy, 
     done = deployment.run("scale", count)
     assert done.returncode == 2
     assert f"WORKERS is '{count}', allowed is: a whole number from 1 to 64" in done.stderr
+
+
+def test_the_load_test_knows_how_many_workers_there_are_now(deployment: ProjectCopy) -> None:
+    deployment.run("scale", "2")
+    small = {"USERS": "12", "ROOMS": "2", "RATE": "40", "DURATION_SECONDS": "2", "P99_MS": "5000"}
+    done = deployment.run("loadtest", **{f"LOADTEST_{name}": value for name, value in small.items()})
+    deployment.run("scale", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED" in done.stdout

@@ -16,7 +16,7 @@ from tests.processes import Running, service
 DEADLINE_SECONDS = 10
 SECRET = "an-example-secret-of-enough-characters"
 SETTINGS = {"CHAT_TOKEN_SECRET": SECRET, "CHAT_WORKER_NAME": "chat-7", "CHAT_LOG_FORMAT": "json"}
-TOKEN = issue_token("alice", secret=SECRET, lifetime_seconds=60)
+TOKEN = issue_token("alice", secret=SECRET, lifetime_seconds=3600)
 
 
 def enter(worker: Running) -> connect:

@@ -90,9 +90,10 @@ class Counted:
 
 
 def declared(prefix: str) -> set[str]:
-    """The metrics that the sources declare. Loading the gateway's declares its own."""
+    """The metrics that the sources declare, as the text format names them. Loading the gateway's declares its own."""
     load("gateway.metrics")
-    return {metric.name for metric in REGISTRY.collect() if metric.name.startswith(prefix)}
+    mine = [metric for metric in REGISTRY.collect() if metric.name.startswith(prefix)]
+    return {f"{metric.name}_info" if metric.type == "info" else metric.name for metric in mine}
 
 
 # All of them
@@ -104,6 +105,7 @@ async def test_a_worker_exports_what_is_declared_for_it_and_nothing_of_a_gateway
     assert declared("ws_") >= {"ws_connections", "ws_closed", "ws_probe_age_seconds"}
     assert {name for name in exported if name.startswith("gateway_")} == set()
     assert {"process_open_fds", "process_max_fds", "process_cpu_seconds"} <= exported
+    assert await Counted(worker).now("ws_worker_info", worker="chat-1") == 1
 
 
 async def test_a_gateway_exports_what_is_declared_for_it_and_nothing_of_a_worker(gateway: Running) -> None:

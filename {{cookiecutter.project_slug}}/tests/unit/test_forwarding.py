@@ -76,3 +76,7 @@ def test_the_answer_to_a_handshake_keeps_what_the_client_has_to_see() -> None:
         "set-cookie: b=2",
         "",
     ]
+
+
+def test_there_is_nothing_to_pass_on_of_no_answer() -> None:
+    assert response_headers(None) == []

@@ -12,6 +12,7 @@ from distributed_websocket import Limits, WebSocketManager, WebSocketOAuth2Passw
 from distributed_websocket.auth import Authenticator, Identity, TokenVerifier, negotiate_subprotocol, refuse
 from distributed_websocket.metrics import HANDSHAKES, WORKER
 
+from ..log import CHANNEL, open_log
 from ..metrics import GATEWAY_PREFIX, metrics_route
 from ..settings import ChatSettings
 from .policy import ChatPolicy
@@ -20,8 +21,8 @@ from .policy import ChatPolicy
 def create_app(settings: ChatSettings) -> FastAPI:
     verifier = TokenVerifier(settings.token_secrets)
     manager = WebSocketManager(
-        "chat",
-        broker_url=settings.broker_url,
+        CHANNEL,
+        broker=open_log(settings.broker_url, settings),
         worker=settings.worker_name,
         policy=ChatPolicy(),
         limits=Limits(message_bytes=settings.max_message_bytes, unsent_bytes=settings.max_unsent_bytes),

@@ -23,6 +23,9 @@ from .metrics import STORE_FAILURES
 from .page import page_routes
 from .passwords import Passwords
 from .protection import BodyLimit, SecurityHeaders
+from .publish import MAX_BODY_BYTES as MAX_PUBLISH_BYTES
+from .publish import PATH as PUBLISH_PATH
+from .publish import open_outlet, publish_routes
 from .rooms import RoomStore, room_routes
 from .session import SignedIn, session_routes
 from .users import UserStore
@@ -33,6 +36,7 @@ _STICKY_COOKIE = "chat_worker"  # as in deploy/traefik/dynamic.yaml
 def create_app(settings: GatewaySettings) -> FastAPI:
     users = UserStore(settings.redis_url)
     rooms = RoomStore(settings.redis_url)
+    outlet = open_outlet(settings)
     passwords = Passwords(settings.password_threads, settings.max_waiting_passwords)
     origins = OriginPolicy(settings.allowed_origins)
     bearer = WebSocketOAuth2PasswordBearer("/api/token")
@@ -45,15 +49,18 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         yield
         await users.close()
         await rooms.close()
+        if outlet is not None:
+            await outlet.close()
         passwords.close()
 
     # No /docs: that page needs scripts of other sites, which the security headers forbid.
     app = FastAPI(title="Chat", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, larger={PUBLISH_PATH: MAX_PUBLISH_BYTES})
     app.add_middleware(SecurityHeaders)
     app.include_router(account_routes(settings, users, passwords, origins))
     app.include_router(session_routes(signed_in))
     app.include_router(room_routes(rooms, signed_in, origins))
+    app.include_router(publish_routes(settings, outlet))
     app.include_router(page_routes())
     app.include_router(metrics_route(without=WORKER_PREFIX))
     add_asyncapi(app, bearer=bearer)

@@ -17,11 +17,19 @@ STORE_FAILURES = Counter(
     "gateway_user_store_failures",
     "Requests answered with 503 because Redis did not answer. People who hold a token still connect; look at Redis.",
 )
+PUBLISHED = Counter(
+    "gateway_published",
+    "Messages that services published over HTTP, by result (stored, failed). failed: Redis is slow or gone; the "
+    "services were told, and should send the same again, with keys.",
+    ["result"],
+)
 PASSWORDS_PENDING = Gauge(
     "gateway_passwords_pending",
     "Passwords that are hashed or wait for it. Steady above CHAT_PASSWORD_THREADS: logins get slow, add gateways.",
 )
 
+for _result in ("stored", "failed"):
+    PUBLISHED.labels(_result)
 for _result in ("ok", "wrong", "busy"):
     LOGINS.labels(_result)
 for _result in ("created", "taken", "busy"):

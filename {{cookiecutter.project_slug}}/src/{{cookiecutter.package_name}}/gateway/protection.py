@@ -1,5 +1,6 @@
 """What every HTTP answer of the gateway says to browsers, and how long a request may be."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -45,24 +46,26 @@ class SecurityHeaders:
 class BodyLimit:
     """Answers 413 to a request that announces more than `MAX_BODY_BYTES`, and 411 to one that does not announce it.
 
-    The server holds requests to what they announce (RFC 9112 §6.3).
+    `larger` gives paths a limit of their own. The server holds requests to what they announce (RFC 9112 §6.3).
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, larger: Mapping[str, int]) -> None:
         self._app = app
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             announced = headers.get("content-length", "0")
+            most = self._larger.get(scope["path"], MAX_BODY_BYTES)
             if "transfer-encoding" in headers:
-                return await _refuse(HTTPStatus.LENGTH_REQUIRED, scope, receive, send)
-            if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
-                return await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, scope, receive, send)
+                return await _refuse(HTTPStatus.LENGTH_REQUIRED, most, scope, receive, send)
+            if not announced.isdecimal() or int(announced) > most:
+                return await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, most, scope, receive, send)
         await self._app(scope, receive, send)
 
 
-async def _refuse(status: HTTPStatus, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(status: HTTPStatus, most: int, scope: Scope, receive: Receive, send: Send) -> None:
     # Closing before a body is read resets the connection, and the answer may be lost. Too much is not read.
     unread = MAX_DISCARDED_BYTES
     more = True
@@ -70,5 +73,5 @@ async def _refuse(status: HTTPStatus, scope: Scope, receive: Receive, send: Send
         message = await receive()
         unread -= len(message.get("body", b""))
         more = message.get("more_body", False)
-    response = PlainTextResponse(f"a body of at most {MAX_BODY_BYTES} bytes\n", status, {"Connection": "close"})
+    response = PlainTextResponse(f"a body of at most {most} bytes\n", status, {"Connection": "close"})
     await response(scope, receive, send)

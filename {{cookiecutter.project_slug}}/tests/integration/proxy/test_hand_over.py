@@ -201,6 +201,28 @@ async def test_an_upstream_is_reached_over_tls_when_its_certificate_is_trusted(
         await eventually(lambda: front.holds_nothing)
 
 
+async def test_a_flood_behind_the_answer_arrives_whole_over_tls_too(
+    way: Way, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where pausing does not hold back what is decrypted already."""
+    monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
+    upgrade._tls.cache_clear()
+
+    async def flood(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer_to(request))
+        for number in range(2000):
+            writer.write(b"\x81\x04%04d" % number)
+        await writer.drain()
+
+    async with (
+        tcp_upstream(flood, tls=server_side(certificate)) as endpoint,
+        gateway(way, endpoint) as front,
+        connect(front.url, proxy=None) as client,
+    ):
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert [int(await client.recv()) for _ in range(2000)] == list(range(2000))
+
+
 async def test_an_upstream_whose_certificate_is_not_trusted_is_a_502(
     way: Way, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

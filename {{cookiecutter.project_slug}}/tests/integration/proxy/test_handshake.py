@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import socket
+import struct
 import time
 
 import pytest
+from fastapi import WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from distributed_websocket import proxy
 from tests.deadline import DEADLINE_SECONDS, eventually
 from tests.proxying import Recorder, Way, bytes_client, closed_by_peer, echo, free_port, gateway, tcp_upstream, upstream
 
@@ -99,6 +102,28 @@ async def test_an_upstream_that_speaks_no_websocket_is_a_502(way: Way, answer: b
 
     async with tcp_upstream(other) as endpoint, gateway(way, endpoint) as front:
         assert (await refused(front.url))[0] == 502
+
+
+async def test_an_upstream_that_resets_the_connection_is_a_502(way: Way) -> None:
+    async def reset(request: bytes, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with tcp_upstream(reset) as endpoint, gateway(way, endpoint) as front:
+        assert (await refused(front.url))[0] == 502
+
+
+async def test_a_client_that_vanishes_while_it_is_refused_is_no_error(
+    way: Way, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def lose(client: object, error: Exception) -> None:
+        raise WebSocketDisconnect(1006)
+
+    monkeypatch.setattr(proxy, "_refuse", lose)
+    async with gateway(way, f"ws://127.0.0.1:{free_port()}/") as front, bytes_client(front) as client:
+        await eventually(lambda: front.holds_nothing)
+        assert client.head
+    assert "Exception in ASGI application" not in caplog.text
 
 
 async def test_a_client_that_vanishes_while_the_upstream_connects_is_not_connected_for(way: Way) -> None:

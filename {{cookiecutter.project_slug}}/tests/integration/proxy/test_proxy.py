@@ -175,6 +175,23 @@ async def test_a_client_that_vanishes_ends_its_upstream_connection_at_once(way: 
         await eventually(lambda: front.holds_nothing)
 
 
+async def test_a_client_that_vanishes_ends_an_upstream_that_talks(way: Way) -> None:
+    ended = asyncio.Event()
+
+    async def flood(connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await connection.send(MESSAGE)
+        ended.set()
+
+    async with upstream(flood) as endpoint, gateway(way, endpoint) as front:
+        async with connect(front.url, proxy=None) as client:
+            await client.recv()
+            client.transport.abort()
+            await asyncio.wait_for(ended.wait(), DEADLINE_SECONDS)
+        await eventually(lambda: front.holds_nothing)
+
+
 async def test_an_upstream_that_vanishes_tells_the_client_to_come_back(way: Way) -> None:
     recorder = Recorder()
     async with (

@@ -195,14 +195,32 @@ async def test_a_client_that_half_closes_still_hears_the_upstreams_last_words(wa
         async for _ in connection:
             pass
 
-    recorder = Recorder()
     async with upstream(last_words) as endpoint, gateway(way, endpoint) as front, bytes_client(front) as client:
         client.say(Opcode.CLOSE, (4321).to_bytes(2, "big"))
         client.writer.write_eof()
         assert await client.close_code() == 4321
         assert await client.reader.read() == b""
         await eventually(lambda: front.holds_nothing)
-    assert recorder.ended == []
+
+
+async def test_a_slow_client_that_has_said_goodbye_still_hears_all_that_was_on_its_way(way: Way) -> None:
+    sent = MIB // 2
+
+    async def flood(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        writer.write(bytes(sent))
+        await writer.drain()
+
+    async with (
+        tcp_upstream(flood) as endpoint,
+        gateway(way, endpoint, send_buffer_bytes=2**15) as front,
+        bytes_client(front, receive_buffer_bytes=2**12) as client,
+    ):
+        client.say(Opcode.CLOSE)
+        heard = 0
+        while data := await asyncio.wait_for(client.reader.read(MIB), DEADLINE_SECONDS):
+            heard += len(data)
+    assert heard == sent
 
 
 @pytest.mark.usefixtures("short_close")

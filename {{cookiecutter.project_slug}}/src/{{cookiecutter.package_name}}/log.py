@@ -1,0 +1,25 @@
+"""The log of every topic, which the chat workers read, and gateways append to what other services publish."""
+
+from typing import Any
+
+from distributed_websocket import BrokerInterface, create_broker
+from distributed_websocket.brokers import PUBSUB_SCHEMES
+
+from .settings import LogSettings
+
+CHANNEL = "chat"
+MEMORY = "memory://"
+
+
+def open_log(url: str, settings: LogSettings) -> BrokerInterface:
+    """The broker for the URL. It connects when it is first used."""
+    if url.startswith(tuple(f"{scheme}:" for scheme in PUBSUB_SCHEMES)):
+        return create_broker(url)  # stores nothing: the settings are about what is stored
+    options: dict[str, Any] = {"shards": settings.shards, "retention_messages": settings.retention_messages}
+    if url != MEMORY:
+        options |= {
+            "retention_seconds": settings.retention_seconds,
+            "idempotency_seconds": settings.idempotency_seconds,
+            "durability": settings.durability,
+        }
+    return create_broker(url, **options)
