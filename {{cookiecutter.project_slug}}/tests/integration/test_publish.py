@@ -158,7 +158,7 @@ async def test_a_batch_with_one_bad_message_is_refused_whole(
 
 async def test_half_a_character_is_no_fault_of_the_server(http: httpx.AsyncClient, topic: str) -> None:
     async def post(message: str) -> int:
-        content = '{"messages":[{"topic":"%s",%s}]}' % (topic, message)
+        content = f'{{"messages":[{{"topic":"{topic}",{message}}}]}}'
         headers = {"Content-Type": "application/json"}
         return (await http.post("/api/publish", content=content, headers=headers)).status_code
 
