@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.errors import WrongState
+from deploy.loadtest import become_loadtest
 from deploy.local import down, logs, records, status, up
 from deploy.local.fleet import LocalFleet
 from deploy.local.layout import read_layout
-from deploy.loadtest import become_loadtest
 from deploy.lock import exclusive
 from deploy.status import table
 

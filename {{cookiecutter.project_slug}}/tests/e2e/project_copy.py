@@ -40,7 +40,12 @@ class ProjectCopy:
     def environment(self) -> dict[str, str]:
         """Nothing of the service's settings comes from outside."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_")}
-        own = {"CHAT_PORT": str(self.base_port), "CHAT_WORKERS": "2", "COMPOSE_PROJECT_NAME": self.compose_project}
+        own = {
+            "CHAT_PORT": str(self.base_port),
+            "CHAT_WORKERS": "2",
+            "COMPOSE_PROJECT_NAME": self.compose_project,
+            "PYTHONPATH": str(self.root / "src"),
+        }
         return {**outside, **own, **self.settings}
 
     @property

@@ -7,8 +7,10 @@ import os
 import re
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,88 @@ def on_different_workers(come: Come, room: str) -> tuple[Person, Person]:
         somebody.enter(room)
     grace.move_to_another_worker_than(ada)
     return ada, grace
+
+
+# What it looks like: first, while there are no rooms of other tests in the list
+
+
+PEOPLE = {"light": ("ada", "grace", "katherine", "barbara"), "dark": ("alan", "edsger", "donald", "niklaus")}
+
+CONVERSATION = [
+    (1, "Morning! Is the new balancer live?"),
+    (0, "Since nine. Nobody noticed the switch."),
+    (1, "I just restarted chat-2 to see what happens"),
+    (1, "My page said “Reconnecting…” for half a second 👀"),
+    (0, "And then “caught up”? That is the log: what you missed is replayed, in order, once."),
+    (2, "Checked it against the ledger. 4,812 messages, none missing, none twice."),
+    (0, "🎉"),
+    (2, "Coffee?"),
+]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation_in_any_state_and_each_is_photographed(come: Come, axe: None, scheme: str) -> None:
+    """The pictures are for people to look at: docs/images has some of them."""
+    people = [come(name, alone=True, color_scheme=scheme) for name in PEOPLE[scheme][:3]]
+    ada, grace, katherine = people
+    phone = come(PEOPLE[scheme][3], PHONE, alone=True, color_scheme=scheme)
+    room = {"light": "operations", "dark": "night-shift"}[scheme]
+
+    def look(somebody: Person, state: str) -> None:
+        somebody.photograph(SCREENSHOTS / f"{state}-{scheme}.png")
+        assert somebody.violations() == [], state
+
+    ada.open()
+    expect(ada.page.locator("#username")).to_be_focused()
+    look(ada, "sign-in")
+    ada.page.locator("#username").fill("nobody")
+    ada.page.locator("#password").fill("not the password")
+    ada.page.get_by_role("button", name="Sign in").click()
+    expect(ada.page.locator("#account-error")).not_to_be_empty()
+    look(ada, "sign-in-error")
+    for somebody in people:
+        somebody.enter(room)
+    for name in ("design", "help", "reading-club"):
+        assert ada.page.request.post(f"{ada.address}/api/rooms", data={"name": name}).ok
+    grace.move_to_another_worker_than(ada)
+    for name in ("lobby", room):
+        ada.open(f"/#room/{name}")
+        ada.is_connected()
+    for number, text in CONVERSATION:
+        people[number].say(text)
+        for somebody in people:
+            somebody.sees(text)
+    phone.enter(room)
+    phone.sees("Coffee?")
+    katherine.page.locator("#joined, #known").get_by_text("lobby").click()
+    for text in ("Welcome, all", "Say hello if you are new"):
+        katherine.say(text)
+    expect(ada.page.get_by_role("link", name=re.compile(r"^lobby \d+ unread$"))).to_be_visible(timeout=IN_TIME_MS)
+    expect(ada.page.locator("#members .worker:empty")).to_have_count(0, timeout=IN_TIME_MS)
+    grace.page.locator("#text").press_sequentially("Yes")
+    expect(ada.page.locator("#typing")).not_to_be_empty(timeout=IN_TIME_MS)
+    look(ada, "desktop")
+    look(phone, "phone")
+    phone.page.get_by_role("button", name=" here").click()
+    expect(phone.page.locator("#people")).to_be_visible()
+    look(phone, "phone-people")
+    phone.page.get_by_role("button", name="Close").click()
+    phone.page.get_by_role("link", name="Rooms").click()
+    grace.say("Already on my way")
+    expect(phone.page.get_by_role("link", name=f"{room} 1 unread")).to_be_visible(timeout=IN_TIME_MS)
+    look(phone, "phone-rooms")
+    phone.page.locator("#room-name").fill("No such, name!")
+    expect(phone.page.locator("#find-error")).not_to_be_empty()
+    look(phone, "phone-rooms-error")
+    # What a lost connection looks like; that it is shown is the business of other tests.
+    grace.page.evaluate(
+        """() => {
+          document.body.dataset.connection = "reconnecting";
+          document.getElementById("connection").textContent = "Reconnecting… What you write is sent then.";
+        }"""
+    )
+    look(grace, "reconnecting")
 
 
 # Coming in
@@ -312,7 +396,27 @@ def test_a_hostile_room_name_in_the_address_is_no_room(come: Come) -> None:
     assert ada.page.evaluate("window.pwned") is None
 
 
-def test_a_page_of_another_origin_is_refused_by_the_handshake(come: Come, room: str) -> None:
+class _Elsewhere(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>elsewhere</title>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """The address of a page of somebody else's, on the same machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def test_a_page_of_another_origin_is_refused_by_the_handshake(come: Come, room: str, elsewhere: str) -> None:
     """It is of the same site, so the browser sends the cookie along: the Origin decides."""
     ada = come("ada")
     ada.enter(room)
@@ -322,8 +426,6 @@ def test_a_page_of_another_origin_is_refused_by_the_handshake(come: Come, room: 
       socket.onclose = () => resolve("refused");
     })"""
     assert ada.page.evaluate(connects, ada.address) == "open"
-    elsewhere = "http://127.0.0.1:9/"
-    ada.page.route(elsewhere, lambda route: route.fulfill(body="<title>elsewhere</title>", content_type="text/html"))
     ada.page.goto(elsewhere)
     assert ada.page.evaluate(connects, ada.address) == "refused"
 
@@ -397,82 +499,3 @@ def test_a_screen_reader_is_told_what_others_say_and_not_what_is_loaded(come: Co
     ada.say("of now")
     expect(spoken).to_have_text(f"{ada.name}: of now", timeout=IN_TIME_MS)
     expect(spoken).to_have_role("status")
-
-
-PEOPLE = {"light": ("ada", "grace", "katherine", "barbara"), "dark": ("alan", "edsger", "donald", "niklaus")}
-
-CONVERSATION = [
-    (1, "Morning! Is the new balancer live?"),
-    (0, "Since nine. Nobody noticed the switch."),
-    (1, "I just restarted chat-2 to see what happens"),
-    (1, "My page said “Reconnecting…” for half a second 👀"),
-    (0, "And then “caught up”? That is the log: what you missed is replayed, in order, once."),
-    (2, "Checked it against the ledger. 4,812 messages, none missing, none twice."),
-    (0, "🎉"),
-    (2, "Coffee?"),
-]
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation_in_any_state_and_each_is_photographed(come: Come, axe: None, scheme: str) -> None:
-    """The pictures are for people to look at: docs/images has some of them."""
-    people = [come(name, alone=True, color_scheme=scheme) for name in PEOPLE[scheme][:3]]
-    ada, grace, katherine = people
-    phone = come(PEOPLE[scheme][3], PHONE, alone=True, color_scheme=scheme)
-    room = {"light": "operations", "dark": "night-shift"}[scheme]
-
-    def look(somebody: Person, state: str) -> None:
-        somebody.photograph(SCREENSHOTS / f"{state}-{scheme}.png")
-        assert somebody.violations() == [], state
-
-    ada.open()
-    expect(ada.page.locator("#username")).to_be_focused()
-    look(ada, "sign-in")
-    ada.page.locator("#username").fill("nobody")
-    ada.page.locator("#password").fill("not the password")
-    ada.page.get_by_role("button", name="Sign in").click()
-    expect(ada.page.locator("#account-error")).not_to_be_empty()
-    look(ada, "sign-in-error")
-    for somebody in people:
-        somebody.enter(room)
-    for name in ("design", "help", "reading-club"):
-        assert ada.page.request.post(f"{ada.address}/api/rooms", data={"name": name}).ok
-    grace.move_to_another_worker_than(ada)
-    for name in ("lobby", room):
-        ada.open(f"/#room/{name}")
-        ada.is_connected()
-    for number, text in CONVERSATION:
-        people[number].say(text)
-        for somebody in people:
-            somebody.sees(text)
-    phone.enter(room)
-    phone.sees("Coffee?")
-    katherine.page.locator("#joined, #known").get_by_text("lobby").click()
-    for text in ("Welcome, all", "Say hello if you are new"):
-        katherine.say(text)
-    expect(ada.page.get_by_role("link", name="lobby 2 unread")).to_be_visible(timeout=IN_TIME_MS)
-    expect(ada.page.locator("#members .worker:empty")).to_have_count(0, timeout=IN_TIME_MS)
-    grace.page.locator("#text").press_sequentially("Yes")
-    expect(ada.page.locator("#typing")).not_to_be_empty(timeout=IN_TIME_MS)
-    look(ada, "desktop")
-    look(phone, "phone")
-    phone.page.get_by_role("button", name=" here").click()
-    expect(phone.page.locator("#people")).to_be_visible()
-    look(phone, "phone-people")
-    phone.page.get_by_role("button", name="Close").click()
-    phone.page.get_by_role("link", name="Rooms").click()
-    grace.say("Already on my way")
-    expect(phone.page.get_by_role("link", name=f"{room} 1 unread")).to_be_visible(timeout=IN_TIME_MS)
-    look(phone, "phone-rooms")
-    phone.page.locator("#room-name").fill("No such, name!")
-    expect(phone.page.locator("#find-error")).not_to_be_empty()
-    look(phone, "phone-rooms-error")
-    # What a lost connection looks like; that it is shown is the business of other tests.
-    grace.page.evaluate(
-        """() => {
-          document.body.dataset.connection = "reconnecting";
-          document.getElementById("connection").textContent = "Reconnecting… What you write is sent then.";
-        }"""
-    )
-    look(grace, "reconnecting")

@@ -68,9 +68,7 @@ def test_a_worker_that_cannot_start_is_taken_back_and_the_others_go_on(deploymen
     assert "3 chat workers run, as asked for." in deployment.run("scale", "3").stdout
 
 
-def test_a_rolling_restart_stops_at_a_worker_that_does_not_come_back_and_begins_with_it_again(
-    deployment: ProjectCopy,
-) -> None:
+def test_a_rolling_restart_stops_at_a_worker_that_does_not_come_back(deployment: ProjectCopy) -> None:
     before = deployment.identities()
     dotenv = deployment.root / ".env"
     good = dotenv.read_text()
@@ -83,10 +81,10 @@ def test_a_rolling_restart_stops_at_a_worker_that_does_not_come_back_and_begins_
     assert "chat-1 is stopped, and gets no connections. The others run" in done.stderr
     after = deployment.identities()
     assert {name for name in before if before[name] != after.get(name)} == {"chat-1"}
-    done = deployment.run("rolling-restart")
+    assert "make restart NAME=chat-1" in done.stderr
+    done = deployment.run("restart", "chat-1")
     assert done.returncode == 0, done.stderr
-    ended = [line.split()[0] for line in done.stdout.splitlines() if "is back" in line]
-    assert ended == ["chat-1", "chat-2", "chat-3"]
+    assert deployment.run("ps").returncode == 0
 
 
 @pytest.mark.parametrize("count", ["0", "65", "many"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import socket
@@ -14,7 +15,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from deploy.containers.files import NO_DEFAULT_USER
 from deploy.local.binaries import find_redis
 from deploy.redis_configuration import redis_configuration, redis_url
-from distributed_websocket import RedisBroker
+from distributed_websocket import BrokerError, RedisBroker, RedisPubSubBroker
 from distributed_websocket.brokers.interface import Place, Record
 from tests.redis_server import RedisServer
 from tests.service import load
@@ -80,7 +81,7 @@ async def test_everything_that_the_service_does_is_allowed(
     await broker.append(channel, 0, [Record("room/1", b'{"n":1}', (), "key"), Record("", b'{"n":2}', ("c1",))])
     assert len(await broker.read(channel, 0, "0-0", limit=10, wait_seconds=0.01)) == 2
     extent = await broker.extent(channel, 0)
-    await broker.extent(channel, 0, known=(extent.epoch, extent.last))
+    await broker.extent(channel, 0, known=(extent.last, extent.epoch))
     await broker.range(channel, 0, "0-0", extent.last, limit=10)
     await broker.range_back(channel, 0, "", limit=10)
     places = [Place("room/1", "alice"), Place("room/1", "bob")]
@@ -88,6 +89,23 @@ async def test_everything_that_the_service_does_is_allowed(
     await broker.presence_change(channel, 0, "chat-1#1", [], places[:1], lives_seconds=0.001)
     await broker.presence_beat(channel, 0, "chat-2#1", lives_seconds=60)  # clears up after the one that is gone
     await broker.presence_members(channel, 0, "room/1", limit=10)
+
+    on_disk = RedisBroker(url, shards=1, durability="disk")
+    await on_disk.append(channel, 0, [Record("room/1", b"{}")])
+    await on_disk.disconnect()
+    replicated = RedisBroker(url, shards=1, durability="replica", command_timeout_seconds=0.1)
+    with pytest.raises(BrokerError, match="not on a replica"):
+        await replicated.append(channel, 0, [Record("room/1", b"{}")])
+    await replicated.disconnect()
+    pubsub = RedisPubSubBroker(url.replace("redis:", "redis+pubsub:"))
+    await pubsub.connect()
+    await pubsub.subscribe(channel)
+    await pubsub.publish(channel, {"topic": "room/1"})
+    async with asyncio.timeout(5):
+        while await pubsub.get_message() is None:
+            pass
+    await pubsub.unsubscribe(channel)
+    await pubsub.disconnect()
 
     users = load("gateway.users")
     store = users.UserStore(url)

@@ -3,7 +3,7 @@
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
@@ -37,6 +37,7 @@ def pieces(draw: st.DrawFn, frames: list[bytes]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_places_between_messages_are_found_in_whatever_pieces_they_come(data: st.DataObject) -> None:
     frames = [frame for message in data.draw(st.lists(messages(), min_size=1, max_size=4)) for frame in message]
@@ -56,6 +57,7 @@ def test_the_places_between_messages_are_found_in_whatever_pieces_they_come(data
     assert not walk.closing
 
 
+@settings(deadline=None)
 @given(messages())
 def test_a_close_frame_is_seen_with_its_header(message: list[Frame]) -> None:
     walk = FrameWalk()

@@ -1,5 +1,7 @@
 // What the page asks the gateway over HTTP. The login is a cookie that no script can read.
 
+const ANSWER_MS = 15_000;
+
 /** The server refused, or could not be reached; the text is for people. */
 export class Refused extends Error {
   constructor(text, status = null) {
@@ -41,6 +43,7 @@ async function ask(method, path, { json, form } = {}) {
     answer = await fetch(path, {
       method,
       headers: json && { "Content-Type": "application/json" },
+      signal: AbortSignal.timeout(ANSWER_MS),
       body: json ? JSON.stringify(json) : form && new URLSearchParams(form),
     });
   } catch {
