@@ -93,6 +93,8 @@ def test_yaml_toml_and_json_parse(default_project: BakedProject) -> None:
 
 def test_lines_end_with_a_line_feed_alone(default_project: BakedProject) -> None:
     for name in default_project.files():
+        if name.endswith(".png"):
+            continue
         assert b"\r\n" not in (default_project.path / name).read_bytes(), name
 
 

@@ -37,6 +37,7 @@ class LocalRuntime:
     def clean(self, say: Say) -> None:
         down.down(self._root, say)
         shutil.rmtree(self._root / "var" / "redis", ignore_errors=True)
+        say("The data is removed.")
 
     def list_processes(self, say: Say) -> bool:
         found = status.rows(self._root)

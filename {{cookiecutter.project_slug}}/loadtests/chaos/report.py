@@ -23,6 +23,8 @@ LATE_SECONDS = 5
 """All who were asked to leave must be back so long after the time that they were given."""
 MAX_EXCESS = 0.2
 """Of the new connections of a second, while workers are rolled."""
+MAX_SAID_LATE_MS = 250
+"""Where the crowd itself was later (99th percentile), the machine was too busy to judge how fast anything was."""
 FEWEST_HANDSHAKES = 40
 """In a second with fewer, nothing is said about how they were spread: one client would be several percent."""
 
@@ -83,6 +85,8 @@ class VerdictText(TypedDict):
     outcome: str
     """passed, failed or interrupted."""
     reasons: list[str]
+    notes: list[str]
+    """What the reader should know, whatever the outcome."""
 
 
 class ChaosReport(TypedDict):
@@ -189,16 +193,27 @@ def busiest_worker_excess(handshakes: Sequence[tuple[int, str]], workers: int) -
 
 
 def judge(
-    rows: Sequence[FaultRow], planned: Sequence[str], *, troubles: Sequence[str] = (), interrupted: bool = False
+    rows: Sequence[FaultRow],
+    planned: Sequence[str],
+    *,
+    troubles: Sequence[str] = (),
+    said_late_p99_ms: float | None = None,
+    interrupted: bool = False,
 ) -> VerdictText:
     """`planned` are the faults that should have struck, `rows` those that did; `troubles` belong to none of them."""
-    reasons = list(troubles)
+    reasons, notes = list(troubles), []
+    too_busy = said_late_p99_ms is not None and said_late_p99_ms > MAX_SAID_LATE_MS
     for one in rows:
         reasons += [f"{one['fault']}: {reason}" for reason in _reasons(one)]
+        (notes if too_busy else reasons).extend(f"{one['fault']}: {reason}" for reason in _slowness(one))
+    if too_busy:
+        notes.append(
+            f"the clients spoke up to {said_late_p99_ms:,.0f} ms late (p99): this machine was too busy to judge times"
+        )
     for fault in planned[len(rows) :]:
         reasons.append(f"{fault}: did not happen")
     outcome = "interrupted" if interrupted else "failed" if reasons else "passed"
-    return VerdictText(outcome=outcome, reasons=reasons)
+    return VerdictText(outcome=outcome, reasons=reasons, notes=notes)
 
 
 def _reasons(one: FaultRow) -> list[str]:
@@ -213,11 +228,6 @@ def _reasons(one: FaultRow) -> list[str]:
         examples = [f"{m['topic']} {m['position']} for {m['user']}" for m in one["missing_examples"]]
         more = ", …" if one["lost"] > len(examples) else ""
         reasons.append(f"{one['lost']:,} deliveries lost: {', '.join(examples)}{more}")
-    longest, drain, excess = one["back_ms"]["max"], one["drain_seconds"], one["busiest_worker_excess"]
-    if longest is not None and drain is not None and longest > 1000 * (drain + LATE_SECONDS):
-        reasons.append(f"the last client was back after {longest / 1000:.1f} s, asked for was {drain:g} s")
-    if excess is not None and excess > MAX_EXCESS:
-        reasons.append(f"a worker got its share {excess:+.0%} of the new connections of a second")
     for count, what in (
         (one["duplicated"], "delivered more than once"),
         (one["out_of_order"], "after a later message"),
@@ -226,6 +236,16 @@ def _reasons(one: FaultRow) -> list[str]:
     ):
         if count:
             reasons.append(f"{what}: {count:,}")
+    return reasons
+
+
+def _slowness(one: FaultRow) -> list[str]:
+    reasons = []
+    longest, drain, excess = one["back_ms"]["max"], one["drain_seconds"], one["busiest_worker_excess"]
+    if longest is not None and drain is not None and longest > 1000 * (drain + LATE_SECONDS):
+        reasons.append(f"the last client was back after {longest / 1000:.1f} s, asked for was {drain:g} s")
+    if excess is not None and excess > MAX_EXCESS:
+        reasons.append(f"a worker got its share {excess:+.0%} of the new connections of a second")
     return reasons
 
 

@@ -230,6 +230,7 @@ class ChaosRun:
                 self.rows,
                 [one.fault for one in planned],
                 troubles=self._troubles,
+                said_late_p99_ms=crowd.lag.percentile(0.99),
                 interrupted=self.interrupted,
             ),
             started_at=started_at,

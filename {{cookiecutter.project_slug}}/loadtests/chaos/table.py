@@ -40,7 +40,8 @@ def render(report: ChaosReport) -> str:
         f"{verdict['outcome'].upper()}: {report['delivered']:,} of {report['expected']:,} deliveries, "
         f"{report['acknowledged']:,} of {report['sent']:,} messages acknowledged, {len(report['rows'])} faults"
     )
-    parts.append("\n".join([headline, *(f"  - {reason}" for reason in verdict["reasons"])]))
+    reasons = [f"  - {reason}" for reason in verdict["reasons"]]
+    parts.append("\n".join([headline, *reasons, *(f"  note: {note}" for note in verdict["notes"])]))
     return "\n\n".join(parts)
 
 

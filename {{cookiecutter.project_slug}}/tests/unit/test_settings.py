@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from distributed_websocket import LogBroker
 from tests.processes import service_environment
 from tests.service import command, load
 
 settings: Any = load("settings")
+log: Any = load("log")
 
 SECRET = "an-example-secret-of-enough-characters"
 
@@ -75,7 +77,18 @@ def test_a_bad_value_stops_the_start_with_its_name_the_value_and_what_is_allowed
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("CHAT_WORKER_NAME", "chat 1"), ("CHAT_BROKER_URL", "memory"), ("CHAT_BROKER_URL", "amqp://host")],
+    [
+        ("CHAT_WORKER_NAME", "chat 1"),
+        ("CHAT_BROKER_URL", "memory"),
+        ("CHAT_BROKER_URL", "amqp://host"),
+        ("CHAT_BROKER_URL", "redis+sentinel://host"),
+        ("CHAT_BROKER_URL", "redis://host:x"),
+        ("CHAT_SHARDS", "0"),
+        ("CHAT_RETENTION_MESSAGES", "99"),
+        ("CHAT_RETENTION_SECONDS", "59"),
+        ("CHAT_IDEMPOTENCY_SECONDS", "9"),
+        ("CHAT_DURABILITY", "tape"),
+    ],
 )
 def test_a_bad_value_of_a_worker_stops_it(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -83,6 +96,41 @@ def test_a_bad_value_of_a_worker_stops_it(
     monkeypatch.setenv(name, value)
     (line,) = complaints(capsys, settings.ChatSettings)
     assert line.startswith(f"{name} is {value!r}: ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "redis://:p@host:1/0",
+        "rediss://host",
+        "redis+sentinel://u:p@a:1,b:2/chat/0",
+        "redis+cluster://u:p@a:1,b:2",
+        "redis+pubsub://host",
+    ],
+)
+def test_every_kind_of_broker_may_be_chosen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_BROKER_URL", url)
+    assert settings.load(settings.ChatSettings).broker_url == url
+    assert settings.load(settings.GatewaySettings).log_url == url
+
+
+def test_without_a_url_of_its_own_the_gateway_takes_the_log_to_be_where_the_users_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CHAT_REDIS_URL", "redis://host:1/0")
+    assert settings.load(settings.GatewaySettings).log_url == "redis://host:1/0"
+
+
+async def test_what_the_settings_say_of_the_log_reaches_its_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"SHARDS": "7", "RETENTION_MESSAGES": "100", "RETENTION_SECONDS": "60", "IDEMPOTENCY_SECONDS": "10"}
+    for name, value in (given | {"DURABILITY": "disk"}).items():
+        monkeypatch.setenv(f"CHAT_{name}", value)
+    loaded = settings.load(settings.ChatSettings)
+    broker = log.open_log("redis://host", loaded)
+    assert (broker.shards, broker._bounds, broker._durability) == (7, (100, 60, 10), "disk")
+    assert log.open_log("memory://", loaded).shards == 7
+    assert not isinstance(log.open_log("redis+pubsub://host", loaded), LogBroker)
 
 
 def test_a_missing_secret_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
