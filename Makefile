@@ -1,7 +1,7 @@
 # fdws-template: `make help` lists what can be done here.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo new up down ps logs loadtest compare test lint clean requirements install rendered
+.PHONY: help demo new up down ps logs loadtest chaos compare test lint clean requirements install rendered
 
 PYTHON := .venv/bin/python
 PROJECT := build/distributed-chat
@@ -36,6 +36,9 @@ logs: $(PROJECT) ## Follow the stack's logs, until Ctrl-C (NAME=chat-1 for one p
 
 loadtest: $(PROJECT) ## Load the running stack and judge it (USERS=200 ROOMS=20 DURATION=30)
 	@$(project) loadtest
+
+chaos: $(PROJECT) ## Break the running stack and count what is lost (SEED=1 FAULTS=kill-worker,... USERS=100 DURATION=10)
+	@$(project) chaos
 
 compare: install ## Measure worker and gateway against their peers (CONTENDERS= WORKLOADS= ROUNDS= QUICK=1)
 	@exec $(PYTHON) -m loadtests.compare $(if $(CONTENDERS),--contenders "$(CONTENDERS)") \

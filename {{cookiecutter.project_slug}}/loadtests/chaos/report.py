@@ -201,7 +201,8 @@ def judge(
     interrupted: bool = False,
 ) -> VerdictText:
     """`planned` are the faults that should have struck, `rows` those that did; `troubles` belong to none of them."""
-    reasons, notes = list(troubles), []
+    reasons = list(troubles)
+    notes: list[str] = []
     too_busy = said_late_p99_ms is not None and said_late_p99_ms > MAX_SAID_LATE_MS
     for one in rows:
         reasons += [f"{one['fault']}: {reason}" for reason in _reasons(one)]

@@ -122,6 +122,10 @@ async def test_what_a_client_says_before_the_answer_to_its_handshake_is_heard(
                 client.say(Opcode.PING, b"early")
             client.say(Opcode.BINARY, bytes(length))
             client.say(Opcode.TEXT, b"second")
+            if way is Way.SPLICE and not accept_first:
+                (protocol,) = front.sockets
+                await eventually(lambda: len(protocol._early) > min(length, 1000))
+                assert len(protocol._early) < 1000 + length  # the rest waits in the client's own buffers
             go_on.set()
             await client.hear_head()
             if not answered_too_early:
@@ -147,6 +151,28 @@ async def test_an_upstream_that_was_lost_before_the_hand_over_is_a_502(
     monkeypatch.setattr("distributed_websocket.proxy.open_upgrade", lost)
     async with upstream(echo) as endpoint, gateway(way, endpoint) as front, bytes_client(front) as client:
         assert client.head.startswith("HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize("way", [Way.SPLICE], indirect=True)
+async def test_a_client_that_is_lost_as_its_upstream_answers_leaves_no_connection_there(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+
+    async def lose_client(*args: object) -> upgrade.Upgrade:
+        upgraded = await upgrade.open_upgrade(*args)  # type: ignore[arg-type]
+        (protocol,) = front.sockets
+        protocol.transport.abort()
+        return upgraded
+
+    monkeypatch.setattr("distributed_websocket.proxy.open_upgrade", lose_client)
+    async with (
+        upstream(recorder) as endpoint,
+        gateway(way, endpoint) as front,
+        bytes_client(front, wait=False) as client,
+    ):
+        assert await client.reader.read() == b""
+        await eventually(lambda: recorder.ended and front.holds_nothing)
 
 
 async def test_a_gateway_that_stops_during_a_handshake_leaves_no_upstream_connection(way: Way) -> None:

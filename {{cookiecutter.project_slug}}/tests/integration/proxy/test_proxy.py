@@ -355,11 +355,14 @@ async def test_a_side_that_never_reads_is_dropped_after_a_while(way: Way, monkey
     """Else a stopped worker would hold its clients' connections for ever, the gone ones' too."""
     monkeypatch.setattr(relay, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(tunnel, "STALL_SECONDS", 0.3)
-    stop = asyncio.Event()
+    stop, ended = asyncio.Event(), asyncio.Event()
 
     async def deaf(connection: ServerConnection) -> None:
         connection.transport.pause_reading()
         await stop.wait()
+        connection.transport.resume_reading()
+        await closed_by_peer(connection)
+        ended.set()
 
     async with upstream(deaf) as endpoint, gateway(way, endpoint) as front, connect(front.url, proxy=None) as client:
         with contextlib.suppress(ConnectionClosed):
@@ -369,3 +372,4 @@ async def test_a_side_that_never_reads_is_dropped_after_a_while(way: Way, monkey
         assert client.close_code == (1013 if way is Way.RELAY else 1006)
         await eventually(lambda: front.holds_nothing)
         stop.set()
+        await asyncio.wait_for(ended.wait(), DEADLINE_SECONDS)
