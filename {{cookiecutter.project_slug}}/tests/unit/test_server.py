@@ -96,6 +96,7 @@ def test_uvicorn_still_is_what_the_protocol_was_written_for() -> None:
     made = vars(WebSocketsSansIOProtocol)
     methods = ["handle_connect", "handle_close", "keepalive_timeout", "shutdown", "connection_lost", "on_task_complete"]
     methods += ["send_receive_event_to_app", "handle_parser_exception", "stop_keepalive", "handle_events"]
+    methods += ["data_received", "start_keepalive", "eof_received", "pause_writing", "resume_writing"]
     assert [name for name in methods if name not in made] == []
     constants = WebSocketsSansIOProtocol.__init__.__code__.co_names
     for name in ("queue", "conn", "close_sent", "disconnected", "handshake_complete", "close_timer", "read_paused"):
