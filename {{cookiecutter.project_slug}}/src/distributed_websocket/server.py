@@ -163,7 +163,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         if self._tunnel is not None:
             self._tunnel.leave(CloseCode.DRAIN)
             return
-        super().shutdown()
+        if not self.transport.is_closing():
+            super().shutdown()  # it would begin the closing handshake a second time, which is an error
         self._abort_if_stalled()
 
     def _abort_if_stalled(self) -> None:

@@ -280,7 +280,7 @@ async def test_a_worker_is_as_it_was_when_all_are_gone(
         limits=Limits(connections_per_user=30, unsent_bytes=200_000, messages_per_second=None),
         retention_messages=1_000,
     )
-    options = {"ws_ping_interval": 0.3, "ws_ping_timeout": 0.3}
+    options = {"ws_ping_interval": 1.5, "ws_ping_timeout": 1.5}
     async with working(manager, RAW, **options) as worker, contextlib.AsyncExitStack() as stack:
         for _ in range(30):
             await stack.enter_async_context(connected(worker.url, "full"))

@@ -121,6 +121,15 @@ async def test_a_client_that_vanishes_is_forgotten(worker: Worker) -> None:
         await eventually(lambda: not worker.sockets() and not len(worker.manager))
 
 
+async def test_a_client_that_closes_while_the_server_stops_is_no_error(worker: Worker) -> None:
+    """It ended the stop with `InvalidState`, and what stops after the connections did not."""
+    async with connected(worker.url):
+        (protocol,) = worker.sockets()
+        protocol.data_received(b"\x88\x82" + bytes(4) + b"\x03\xe8")
+        protocol.shutdown()
+        await eventually(lambda: not worker.sockets())
+
+
 async def test_ending_sends_the_close_code_behind_what_was_written(worker: Worker) -> None:
     async with connected(worker.url) as client:
         (connection,) = worker.manager
