@@ -15,15 +15,16 @@ import psutil
 import pytest
 
 from deploy.local import records
-from tests.e2e.project_copy import ProjectCopy, copy_project
+from deploy.local.status import rows
+from tests.e2e.project_copy import ProjectCopy, copy_project, wait_until
 
 DEADLINE_SECONDS = 90
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectCopy]:
-    """Runs, with two workers that drain within two seconds."""
-    project = copy_project(tmp_path_factory.mktemp("chaos") / "project", CHAT_DRAIN_SECONDS="2")
+    """Runs, with two workers that drain for five seconds."""
+    project = copy_project(tmp_path_factory.mktemp("chaos") / "project", CHAT_DRAIN_SECONDS="5")
     project.up()
     yield project
     done = project.run("down")
@@ -91,6 +92,16 @@ def test_ctrl_c_thaws_redis_and_shows_what_was_measured(stack: ProjectCopy) -> N
     redis = records.live_process(stack.root, "redis")
     assert redis is not None
     assert redis.status() != psutil.STATUS_STOPPED
+    assert stack.run("ps").returncode == 0
+
+
+def test_ctrl_c_while_a_worker_restarts_brings_it_back(stack: ProjectCopy) -> None:
+    process = start(stack, CHAOS_FAULTS="roll-workers")
+    wait_until(lambda: any(row.state == "stopping" for row in rows(stack.root)), "a worker drains")
+    process.send_signal(signal.SIGINT)
+    printed, _ = finish(stack, process)
+    assert process.returncode == 130, printed
+    assert "did not come back" not in printed
     assert stack.run("ps").returncode == 0
 
 
