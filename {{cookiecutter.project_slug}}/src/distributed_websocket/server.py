@@ -88,8 +88,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent and message["type"] == "websocket.http.response.body":
             self.handshake_complete = True  # else uvicorn 0.54 logs an error for each handshake that is refused
         elif self.close_timer is not None and message["type"] == "websocket.close":
-            self.close_timer.cancel()  # uvicorn's closes the transport, and then waits for the client (see below)
-            self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
+            self._abort_in(ABORT_SECONDS)  # uvicorn closes the transport, and then waits for the client (see below)
 
     def write_frames(self, frames: bytes, max_unsent_bytes: int) -> bool:
         transport = self.transport
@@ -119,7 +118,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
+        self._abort_in(ABORT_SECONDS)
 
     @property
     def end_code(self) -> int:
@@ -157,7 +156,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_sent = True
         self.stop_keepalive()
         self.resume_reading()
-        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        self._abort_in(LINGER_SECONDS)
 
     def shutdown(self) -> None:
         if self._tunnel is not None:
@@ -169,7 +168,13 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _abort_if_stalled(self) -> None:
         if self.transport.is_closing() and self.unsent_bytes:
-            self.close_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)
+            self._abort_in(ABORT_SECONDS)
+
+    def _abort_in(self, seconds: float) -> None:
+        """In place of what was to happen: a transport that is aborted after it is lost raises."""
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(seconds, self.transport.abort)
 
     # Bytes into a tunnel
 

@@ -220,6 +220,21 @@ async def test_a_client_that_stalls_does_not_hold_up_the_end_of_the_server() -> 
         assert len(manager) == 0
 
 
+async def test_a_connection_that_is_lost_is_not_aborted_any_more() -> None:
+    """Its close and then the stop of the server each set a time, and only the last of them was cancelled."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    async with working(WebSocketManager("channel", limits=OPEN_WIDE), RAW) as worker, plain(worker.url) as client:
+        await eventually(lambda: len(worker.manager) == 1)
+        protocol = stall(worker)
+        protocol.data_received(b"\x88\x82" + bytes(4) + b"\x03\xe8")
+        protocol.shutdown()
+        await client.reader.read()
+        await eventually(lambda: not worker.sockets())
+        await asyncio.sleep(1.5 * server.ABORT_SECONDS)
+    assert failures == []
+
+
 @pytest.mark.parametrize("unsent_bytes", [1, 200_000], ids=["a little unsent", "much unsent"])
 async def test_a_client_that_stalls_is_closed_without_waiting_for_it(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, unsent_bytes: int
