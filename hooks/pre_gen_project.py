@@ -9,9 +9,10 @@ import keyword
 import re
 import sys
 import unicodedata
+from typing import Any
 
 # Unrendered, this line reads as a set of a set; rendered, as a string of JSON.
-ANSWERS: dict[str, str] = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore  # noqa: F821
+ANSWERS: dict[str, Any] = json.loads({{cookiecutter | tojson | tojson}})  # type: ignore  # noqa: F821
 
 MAX_SLUG_CHARACTERS = 40  # leaves a name with a suffix room in a DNS label (63)
 MAX_WORKERS = 64  # the ports that a stack reserves for its workers

@@ -1,21 +1,41 @@
 """A project that the template has written, as the tests look at it; and the ways to have one written."""
 
+import ast
 import atexit
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from render import COOKIECUTTER, TEMPLATE, copy_template
 
-__all__ = ["TEMPLATE", "BakedProject", "bake", "bake_typed", "cookiecutter", "sentence_of_refusal"]
+__all__ = [
+    "CONFIGURATION",
+    "PROMPTS",
+    "TEMPLATE",
+    "BakedProject",
+    "bake",
+    "bake_typed",
+    "cookiecutter",
+    "leftovers",
+    "parse_all",
+    "sentence_of_refusal",
+]
+
+CONFIGURATION: dict[str, Any] = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
+PROMPTS = [name for name in CONFIGURATION if not name.startswith("_")]
+"""In the order in which they are asked."""
 
 
 @cache
@@ -87,9 +107,10 @@ def bake(into: Path, **answers: str | int) -> BakedProject:
     return project_in(into, cookiecutter(into, "--no-input", *(f"{name}={text}" for name, text in answers.items())))
 
 
-def bake_typed(into: Path, answers: Sequence[str]) -> BakedProject:
-    """A project from answers typed one a line; an empty one takes the default."""
-    return project_in(into, cookiecutter(into, typed="".join(f"{answer}\n" for answer in answers)))
+def bake_typed(into: Path, **answers: str) -> BakedProject:
+    """A project from answers typed one a line; Enter alone, which takes the default, at the other questions."""
+    assert answers.keys() <= set(PROMPTS)
+    return project_in(into, cookiecutter(into, typed="".join(f"{answers.get(name, '')}\n" for name in PROMPTS)))
 
 
 def sentence_of_refusal(into: Path, **answers: str | int) -> str:
@@ -100,3 +121,31 @@ def sentence_of_refusal(into: Path, **answers: str | int) -> str:
     refusals = re.findall(r'^[a-z_]+: ".*$', run.stderr, re.MULTILINE)
     assert len(refusals) == 1, run.stderr
     return str(refusals[0])
+
+
+def leftovers(project: BakedProject) -> list[str]:
+    """Where the template shows through: placeholders and conditions that nothing has rendered."""
+    found = []
+    for name in project.files():
+        text = (project.path / name).read_bytes().decode("utf-8", errors="replace")
+        copied = any(fnmatch(name, pattern) for pattern in CONFIGURATION["_copy_without_render"])
+        # Grafana, GitHub, f-strings and JavaScript have braces of their own.
+        own = (
+            r"\{\{-?\s*cookiecutter|\bcookiecutter\.__?\w" if copied else r"\{%|%\}|\{#|#\}|(?<!\$)\{\{|cookiecutter\."
+        )
+        if "{" in name or re.search(own, text):
+            found.append(name)
+    return found
+
+
+def parse_all(project: BakedProject) -> None:
+    """Every file of a format that has one reading only."""
+    for name in project.files():
+        if name.endswith((".yaml", ".yml")):
+            list(yaml.safe_load_all(project.text(name)))
+        elif name.endswith(".toml"):
+            project.toml(name)
+        elif name.endswith(".json"):
+            json.loads(project.text(name))
+        elif name.endswith(".py"):
+            ast.parse(project.text(name), name)

@@ -47,7 +47,7 @@ BRACES = ["${{ secrets.TOKEN }}", "{% raw %}", "{# note #}", "{{ cookiecutter.au
 @pytest.mark.parametrize("text", BRACES)
 def test_typed_braces_arrive_unchanged(text: str, tmp_path: Path) -> None:
     """Typed ones only: cookiecutter itself renders what is given as NAME=value."""
-    project = bake_typed(tmp_path, [f"Chat {text}", "braces", text, text, "", "", ""])
+    project = bake_typed(tmp_path, project_name=f"Chat {text}", project_slug="braces", description=text, author=text)
     assert_texts_arrived(project, text, text)
     assert f"Chat {text}" in project.text("Makefile").splitlines()[0]
 
@@ -76,7 +76,7 @@ def test_the_number_of_workers_arrives_as_a_number(workers: int, tmp_path: Path)
 
 @pytest.mark.parametrize(("typed", "version"), [("1", "3.11"), ("2", "3.12"), ("3", "3.13")])
 def test_the_python_version_is_chosen_by_number(typed: str, version: str, tmp_path: Path) -> None:
-    project = bake_typed(tmp_path, ["", "", "", "", "", typed, ""])
+    project = bake_typed(tmp_path, python_version=typed)
     assert project.toml()["project"]["requires-python"] == f">={version}"
 
 

@@ -72,8 +72,19 @@ def test_the_sentence_says_what_was_received_and_what_is_allowed(tmp_path: Path)
     )
 
 
-def test_a_python_version_that_is_not_offered(tmp_path: Path) -> None:
-    run = cookiecutter(tmp_path, "--no-input", "python_version=2.7")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "python_version=2.7",
+        "license=GPL-3.0",
+        "delivery=exactly-once",
+        "ci=jenkins",
+        "monitoring=perhaps",
+        "kubernetes=",
+    ],
+)
+def test_an_answer_that_is_not_offered(answer: str, tmp_path: Path) -> None:
+    run = cookiecutter(tmp_path, "--no-input", answer)
     assert run.returncode != 0
     assert [*tmp_path.iterdir()] == []
 

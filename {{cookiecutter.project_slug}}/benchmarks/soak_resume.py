@@ -28,6 +28,7 @@ from distributed_websocket.brokers import RedisBroker
 from distributed_websocket.brokers.interface import Record
 from tests.processes import service
 from tests.redis_server import RedisServer
+from tests.service import load
 
 SECRET = "a-secret-of-a-benchmark-that-nobody-else-uses"
 TOPIC = "room/soak"
@@ -182,7 +183,7 @@ class Client:
 
 
 async def publish(url: str, messages: int, clients: list[Client]) -> None:
-    broker = RedisBroker(url, retention_messages=RETENTION)
+    broker = RedisBroker(url, shard_levels=load("log").SHARD_LEVELS, retention_messages=RETENTION)
     shard = broker.shard_of(TOPIC)
     for start in range(0, messages, BATCH):
         while True:

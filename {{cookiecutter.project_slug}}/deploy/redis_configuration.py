@@ -21,5 +21,5 @@ def redis_configuration(password: str, own: Iterable[str]) -> str:
     return "\n".join([(folder / "redis.conf").read_text("utf-8"), users, *own, ""])
 
 
-def redis_url(password: str, host: str, port: int) -> str:
-    return f"redis://{USER}:{quote(password, safe='')}@{host}:{port}/0"
+def redis_url(password: str, host: str, port: int, *, scheme: str = "redis") -> str:
+    return f"{scheme}://{USER}:{quote(password, safe='')}@{host}:{port}/0"

@@ -22,6 +22,8 @@ from deploy.tls import Tls, read_tls
 PROJECT_ROOT = Path(__file__).parents[1].absolute()
 MAX_GATEWAYS = 9
 MAX_WORKERS = 64
+BROKER_SCHEMES = {"log": "redis", "at-most-once": "redis+pubsub"}
+"""Of the URL of the stack's own Redis, by what is promised about messages."""
 # What the service takes for a stop where nothing else is set, and a margin for a busy machine.
 DRAIN_SECONDS, SHUTDOWN_SECONDS, STOP_MARGIN_SECONDS = 5, 10, 15
 
@@ -34,6 +36,8 @@ class Settings:
     """The public one; a way to run takes those above it as it needs them."""
     workers: int
     gateways: int
+    delivery: str
+    """One of `BROKER_SCHEMES`."""
     redis_password: str
     stop_seconds: int
     """How long a gateway or worker may take to drain and end."""
@@ -95,6 +99,7 @@ def read_settings(root: Path, environment: Mapping[str, str], *, ports: range) -
         "gateways": _integer(
             "CHAT_GATEWAYS", values.get("CHAT_GATEWAYS", deployment.get("gateways", 1)), range(1, MAX_GATEWAYS + 1)
         ),
+        "delivery": _delivery(deployment.get("delivery", "log")),
         "redis_password": password,
         "stop_seconds": drain + shutdown + STOP_MARGIN_SECONDS,
         "broker_url": values.get("CHAT_BROKER_URL"),
@@ -105,6 +110,12 @@ def read_settings(root: Path, environment: Mapping[str, str], *, ports: range) -
 def worker_count(name: str, value: object) -> int:
     """Raises `BadSetting`."""
     return _integer(name, value, range(1, MAX_WORKERS + 1))
+
+
+def _delivery(value: object) -> str:
+    if value not in BROKER_SCHEMES:
+        raise BadSetting("delivery in pyproject.toml", value, " or ".join(BROKER_SCHEMES))
+    return str(value)
 
 
 def _seconds(name: str, value: str | int) -> int:

@@ -23,6 +23,7 @@ from distributed_websocket.auth import issue_token
 from distributed_websocket.codes import may_reconnect
 
 from . import locust_stats
+from .arrivals import Arrivals
 from .histogram import Histogram
 from .ledger import Ledger, Subscription
 from .settings import Settings
@@ -46,6 +47,7 @@ class Broadcast:
     def __init__(self, settings: Settings, login_token: str) -> None:
         self.settings = settings
         self.ledger = Ledger()
+        self.arrivals = Arrivals(self.ledger)
         self.connections = Connections(settings.users)
         self.connect_times = Histogram()
         self.ack_times = Histogram()
@@ -84,7 +86,7 @@ class Broadcast:
         balancer that goes round would put each room on one worker.
         """
         connected = [member for member in self.members if member.socket is not None]
-        connected.sort(key=lambda member: (member.worker, self._slots[member.number]))
+        connected.sort(key=lambda member: (member.worker, self.slot(member.number)))
         reached: dict[str, set[str]] = {}
         for place, member in enumerate(connected):
             room = f"room/load-{self._run}-{place % self.settings.rooms + 1}"
@@ -101,10 +103,14 @@ class Broadcast:
         self.begin_ns = time.monotonic_ns() + 200_000_000
         self.sending.set()
 
+    def slot(self, number: int) -> int:
+        """Whose turn a member's is, in each round."""
+        return self._slots[number]
+
     def due_times(self, number: int) -> Iterator[int]:
         """When a member sends, on the monotonic clock: message k of all is due at begin + k / rate."""
         period_ns = 1e9 / self.settings.rate
-        for k in range(self._slots[number], self.settings.message_count, self.settings.users):
+        for k in range(self.slot(number), self.settings.message_count, self.settings.users):
             yield self.begin_ns + round(k * period_ns)
 
 
@@ -121,6 +127,8 @@ class BroadcastUser(WebSocketUser):
         self.subscribed = Event()
         self._previous: Subscription | None = None
         self._epoch = ""
+        self.resumable = True
+        """Whether the service has positions: without a log it promises nothing to who was away."""
 
     def on_start(self) -> None:
         """Connect, take a room, subscribe; then wait for the others."""
@@ -155,7 +163,7 @@ class BroadcastUser(WebSocketUser):
     def subscribe(self) -> None:
         """Ask for the room, from where the previous connection ended. `subscribed` is set when the answer came."""
         request: dict[str, Any] = {"type": "subscribe", "topic": self.scenario.topics[self.number]}
-        if self._previous is not None:
+        if self._previous is not None and self.resumable:
             request["since"] = {"position": self._previous.end, "epoch": self._epoch}
         self.subscribed.clear()
         if self.socket is not None:
@@ -187,25 +195,28 @@ class BroadcastUser(WebSocketUser):
             subscription, number = self.subscription, message["data"]["n"]
             if subscription is None:
                 raise ValueError("a delivery before `subscribed`")
-            latency_ns = ledger.deliver(subscription, number, message["id"], now_ns)
+            position = message["id"] if self.resumable else self.scenario.arrivals.deliver(number)
+            latency_ns = ledger.deliver(subscription, number, position, now_ns)
             if latency_ns is not None:
                 name = "deliver:other" if ledger.crosses(subscription, number) else "deliver:same"
                 locust_stats.record(name, latency_ns / 1e6, length)
         elif kind == "ack":
             number = message["ref"]
-            if ledger.acknowledge(number, message["id"]):
+            arrivals = self.scenario.arrivals
+            if ledger.acknowledge(number, message["id"]) if self.resumable else arrivals.acknowledge(number):
                 elapsed_ns = now_ns - ledger.intended_ns[number]
                 self.scenario.ack_times.record(elapsed_ns)
                 locust_stats.record("send until ack", elapsed_ns / 1e6, length)
         elif kind == "subscribed":
             self._epoch = str(message.get("epoch") or "")
+            self.resumable = message.get("position") is not None
             self.subscription = ledger.open(
                 _name(self.number),
                 message["topic"],
                 self.worker,
-                message["position"],
+                message["position"] if self.resumable else self.scenario.arrivals.newest(),
                 epoch=self._epoch,
-                previous=self._previous,
+                previous=self._previous if self.resumable else None,
                 recovered=message.get("recovered") is True,
             )
             self.subscribed.set()

@@ -15,7 +15,7 @@ from .audit import Audit, Pair
 from .histogram import Histogram
 from .verdict import Connections, Generator, Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 """Grows when a field changes its meaning or goes."""
 
 
@@ -67,6 +67,30 @@ class Second(TypedDict):
     other_worker: Percentiles
     generator_cpu: float
     machine_cpu: float
+
+
+class ProcessSecond(TypedDict):
+    at_seconds: float
+    """Since the sending began."""
+    cpu: float
+    """Share of one core since the last time."""
+    memory_bytes: int
+    """Resident."""
+    connections: int | None
+    """Open ones of clients; of Redis, those of the workers and gateways. `None` where it did not say."""
+    messages: float | None
+    """Written to clients, per second; `None` for processes that do not."""
+
+
+class ProcessSeries(TypedDict):
+    name: str
+    seconds: list[ProcessSecond]
+
+
+class ProcessFigures(TypedDict):
+    note: str
+    """Why nothing was measured; empty where it was."""
+    series: list[ProcessSeries]
 
 
 class Totals(TypedDict):
@@ -136,6 +160,7 @@ class Report(TypedDict):
     connections: ConnectionFigures
     generator: GeneratorFigures
     timeline: list[Second]
+    processes: ProcessFigures
 
 
 def build(
@@ -148,6 +173,7 @@ def build(
     connect: Histogram,
     acknowledge: Histogram,
     timeline: list[Second],
+    processes: ProcessFigures,
     started_at: str,
     workers: list[str],
     settings: dict[str, str | int | float],
@@ -181,9 +207,9 @@ def build(
             split_topics=len(audit.split_topics),
             unrecovered=audit.unrecovered,
         ),
-        matrix=[_cell(pair) for pair in audit.pairs.values()],
-        same_worker=_latency(audit.latency(same_worker=True)),
-        other_worker=_latency(audit.latency(same_worker=False)),
+        matrix=matrix(audit),
+        same_worker=latency(audit, same_worker=True),
+        other_worker=latency(audit, same_worker=False),
         connect=percentiles(connect),
         acknowledge=percentiles(acknowledge),
         connections=ConnectionFigures(
@@ -200,6 +226,7 @@ def build(
         ),
         generator=GeneratorFigures(cpu=round(generator.cpu, 3), lag_ms=percentiles(lag)),
         timeline=timeline,
+        processes=processes,
     )
 
 
@@ -214,7 +241,7 @@ def percentiles(histogram: Histogram) -> Percentiles:
     )
 
 
-def write(report: Report, path: Path) -> None:
+def write_json(report: object, path: Path) -> None:
     """Replace the file in one step: a reader sees the old report or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -239,5 +266,10 @@ def _cell(pair: Pair) -> MatrixCell:
     )
 
 
-def _latency(histogram: Histogram) -> Latency:
+def matrix(audit: Audit) -> list[MatrixCell]:
+    return [_cell(pair) for pair in audit.pairs.values()]
+
+
+def latency(audit: Audit, *, same_worker: bool) -> Latency:
+    histogram = audit.latency(same_worker=same_worker)
     return Latency(**percentiles(histogram), histogram=histogram.buckets())

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
+from typing import ClassVar
 
 import gevent
 import psutil
@@ -23,12 +24,15 @@ from gevent.pool import Pool
 from locust import events
 from locust.env import Environment
 
-from . import locust_stats, report, table
+from . import locust_stats, page, report, table
 from .audit import Audit, audit
 from .broadcast import CONNECTS_PER_SECOND, Broadcast, BroadcastUser
+from .circumstances import machine, versions
 from .files import raise_file_limit
 from .histogram import Histogram
 from .login import LoginFailed, NobodyAnswers, sign_up_and_in
+from .pages import document
+from .processes import ProcessWatch
 from .report import Report, Second
 from .settings import Settings
 from .verdict import FORBIDDEN, Generator, Outcome, Verdict, judge
@@ -56,19 +60,24 @@ def run(settings: Settings) -> int:
         print(f"FAILED: sign-up and sign-in do not work: {error}", file=sys.stderr)
         return 1
     result = LoadTest(settings, login_token).run()
-    report.write(result[0], settings.report)
-    print(f"\n{table.render(result[0])}\n\nReport: {os.path.relpath(settings.report)}", flush=True)
+    report.write_json(result[0], settings.report)
+    picture = settings.report.with_suffix(".html")
+    document.write(page.render(result[0], settings.report.name), picture)
+    print(f"\n{table.render(result[0])}\n\nReport: {os.path.relpath(picture)}", flush=True)
     return result[1].outcome.exit_code
 
 
 class LoadTest:
     """The conductor: says when the members join, send and stop, and watches what it costs."""
 
+    scenario_class: ClassVar[type[Broadcast]] = Broadcast
+
     def __init__(self, settings: Settings, login_token: str) -> None:
         self.settings = settings
-        self.scenario = Broadcast(settings, login_token)
+        self.scenario = self.scenario_class(settings, login_token)
         self.interrupted = Event()
         self.timeline: list[Second] = []
+        self.watch = ProcessWatch(settings.url)
         self._cpu = 0.0
         self._cpu_mark = (time.process_time(), time.monotonic())
         self._printed_at = 0.0
@@ -81,24 +90,31 @@ class LoadTest:
             f"{settings.users:,} users in {settings.rooms:,} rooms at {settings.url}, {settings.rate:,.0f} messages/s "
             f"for {settings.duration_seconds:,.0f} s, seed {settings.seed}"
         )
+        with self._members():
+            if self._join():
+                self._send()
+                self._return(resume=self._settle())
+            scenario.arrivals.close()
+            final = audit(scenario.ledger)
+        return self._judge(final, started_at)
+
+    @contextmanager
+    def _members(self) -> Iterator[None]:
+        """They connect, and are gone afterwards. Ctrl-C sets `interrupted` meanwhile."""
         raise_file_limit()
         locust_stats.use_fine_buckets()
-        BroadcastUser.scenario, BroadcastUser.url = scenario, settings.url
+        BroadcastUser.scenario, BroadcastUser.url = self.scenario, self.settings.url
         environment = Environment(user_classes=[BroadcastUser], events=events)
         runner = environment.create_local_runner()
         handlers = [gevent.signal_handler(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
-            runner.start(settings.users, spawn_rate=CONNECTS_PER_SECOND)
-            if self._join():
-                self._send()
-                self._return(resume=self._settle())
-            final = audit(scenario.ledger)
+            runner.start(self.settings.users, spawn_rate=CONNECTS_PER_SECOND)
+            yield
         finally:
-            scenario.stopped.set()
+            self.scenario.stopped.set()
             runner.quit()
             for handler in handlers:
                 handler.cancel()
-        return self._judge(final, started_at)
 
     # The phases
 
@@ -130,6 +146,7 @@ class LoadTest:
         self._sleep_until(begin)
         self._cpu_mark = (time.process_time(), time.monotonic())
         psutil.cpu_percent()  # begins its interval
+        watching = gevent.spawn(self._watch, begin)
         first, second = self._cpu_mark, begin
         while not self.interrupted.is_set() and time.monotonic() < end:
             second = min(second + 1, end)
@@ -139,6 +156,7 @@ class LoadTest:
             self.interrupted.wait(timeout=0.01)
         self.scenario.stopped.set()
         self._cpu = (time.process_time() - first[0]) / max(time.monotonic() - first[1], 1e-9)
+        watching.kill()
 
     def _overdue(self) -> int:
         """Messages that should have been sent by the end of the timeline."""
@@ -198,6 +216,7 @@ class LoadTest:
                 connect=scenario.connect_times,
                 acknowledge=scenario.ack_times,
                 timeline=self.timeline,
+                processes=self.watch.figures(),
                 started_at=started_at,
                 workers=settings.workers,
                 settings={
@@ -209,18 +228,19 @@ class LoadTest:
                     "seed": settings.seed,
                     "url": settings.url,
                 },
-                versions={"python": platform.python_version()}
-                | {name: version(name) for name in ("locust", "gevent", "websockets")},
-                machine={
-                    "platform": platform.platform(),
-                    "cpus": os.cpu_count() or 0,
-                    "memory_bytes": psutil.virtual_memory().total,
-                },
+                versions=versions("locust", "gevent", "websockets"),
+                machine=machine(),
             ),
             verdict,
         )
 
     # What it watches
+
+    def _watch(self, begin: float) -> None:
+        """Second by second, in a greenlet of its own: a process that does not answer must not hold up the others."""
+        while True:
+            self.watch.sample(time.monotonic() - begin)
+            gevent.sleep(1)
 
     def _tick(self, begin: float) -> None:
         interval = self.scenario.ledger.tick()

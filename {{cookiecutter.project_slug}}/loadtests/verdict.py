@@ -92,7 +92,7 @@ def judge(
     speed is in doubt, an overloaded generator makes the run invalid.
     """
     broken = _delivery(audit)
-    overload = _overload(generator, p99_ms)
+    overload = overload_reasons(generator, p99_ms)
     rest = _participation(audit, connections, generator, workers) + _latency(audit, p99_ms)
     reasons = broken + overload + rest
     if interrupted:
@@ -147,7 +147,8 @@ def _missing(pair: Pair) -> str:
     return f"{pair.origin} → {pair.receiver}: {pair.missing:,} of {pair.expected:,} missing{nothing} ({named})"
 
 
-def _overload(generator: Generator, p99_ms: float) -> list[str]:
+def overload_reasons(generator: Generator, p99_ms: float) -> list[str]:
+    """Why the generator was the bottleneck; none where it was not."""
     reasons = []
     if generator.cpu > MAX_CPU:
         reasons.append(f"the load generator used {generator.cpu:.0%} of its core (at most {MAX_CPU:.0%}): send less")

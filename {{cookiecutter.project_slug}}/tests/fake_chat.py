@@ -17,7 +17,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 
-from distributed_websocket.auth import InvalidToken, TokenVerifier, issue_token
+from distributed_websocket.auth import TokenVerifier, issue_token
+from distributed_websocket.exceptions import InvalidToken
 
 SECRET = "a secret that only the tests of the load test know"
 WORKERS = ("chat-1", "chat-2", "chat-3")

@@ -46,20 +46,24 @@ class Running:
             raise
 
 
-def service_environment(settings: Mapping[str, str]) -> dict[str, str]:
+def service_environment(settings: Mapping[str, str], root: Path = ROOT) -> dict[str, str]:
     """This process's environment with `settings` as the only ones of the service."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CHAT_")}
-    return inherited | {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))} | dict(settings)
+    return inherited | {"PYTHONPATH": os.pathsep.join((str(root / "src"), str(root)))} | dict(settings)
 
 
 @contextlib.contextmanager
-def service(role: str, folder: Path, settings: Mapping[str, str], *, path: str = "/readyz") -> Iterator[Running]:
-    """A `gateway` or `chat` process, from when it answers 200 on `path`."""
-    port = free_port()
-    environment = service_environment({"CHAT_HOST": "127.0.0.1", "CHAT_BIND_PORT": str(port), **settings})
+def service(
+    role: str, folder: Path, settings: Mapping[str, str], *, path: str = "/readyz", root: Path = ROOT
+) -> Iterator[Running]:
+    """A `gateway` or `chat` process of the project in `root`, from when it answers 200 on `path`."""
+    port = int(settings.get("CHAT_BIND_PORT") or free_port())
+    environment = service_environment({"CHAT_HOST": "127.0.0.1", "CHAT_BIND_PORT": str(port), **settings}, root)
     log = folder / f"{role}-{port}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command(role), env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command(role, root), env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT
+        )
     running = Running(process, port, log)
     try:
         deadline = time.monotonic() + START_SECONDS

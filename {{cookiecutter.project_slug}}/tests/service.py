@@ -21,11 +21,11 @@ def load(module: str) -> ModuleType:
     return importlib.import_module(f"{_importable()}.{module}")
 
 
-def command(process: str) -> list[str]:
-    """What starts `chat` or `gateway`; with src/ on the PYTHONPATH."""
+def command(process: str, root: Path = ROOT) -> list[str]:
+    """What starts `chat` or `gateway` of the project in `root`; with its src/ on the PYTHONPATH."""
     if PACKAGE.isidentifier():
         return [sys.executable, "-m", f"{PACKAGE}.{process}"]
-    return [sys.executable, str(Path(__file__)), process]
+    return [sys.executable, str(root / "tests" / "service.py"), process]
 
 
 def _importable() -> str:

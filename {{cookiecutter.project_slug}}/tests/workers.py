@@ -26,11 +26,31 @@ Fields = dict[str, Any]
 
 
 class LoopServer(uvicorn.Server):
-    """uvicorn on the running loop, which leaves the signals to pytest."""
+    """uvicorn on the running loop, which leaves the signals to pytest.
+
+    It stops as soon as it is told to and everything has ended: uvicorn's own looks ten times a second, which is long
+    for hundreds of servers.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:  # noqa: ASYNC110 - uvicorn sets it
+            await asyncio.sleep(0.005)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - uvicorn changes them
+            await asyncio.sleep(0.005)
+        await self.lifespan.shutdown()
 
 
 def application(manager: WebSocketManager) -> FastAPI:

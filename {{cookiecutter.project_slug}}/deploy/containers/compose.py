@@ -9,6 +9,8 @@ from deploy.containers.layout import ContainerLayout, own_environment
 from deploy.errors import ComposeFailed
 
 BUILD_SECONDS = 1800
+MONITORING = "deploy/monitoring/compose.yaml"
+"""In a profile of its own. Not every project has it."""
 
 
 class Compose:
@@ -48,10 +50,12 @@ class Compose:
 
     def command(self, *arguments: str) -> list[str]:
         layout = self._layout
+        files = [layout.root / "compose.yaml", layout.servers_path, layout.root / MONITORING]
         return [
             *("docker", "compose", "--project-name", layout.project, "--project-directory", str(layout.root)),
-            *("--env-file", str(layout.compose_env_path), "--file", str(layout.root / "compose.yaml")),
-            *("--file", str(layout.servers_path), *arguments),
+            *("--env-file", str(layout.compose_env_path)),
+            *(argument for file in files if file.exists() for argument in ("--file", str(file))),
+            *arguments,
         ]
 
     def _start(self, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:

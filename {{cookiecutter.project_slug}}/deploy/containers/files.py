@@ -57,7 +57,7 @@ def write_service_settings(layout: ContainerLayout) -> None:
     own = {
         "CHAT_HOST": "0.0.0.0",
         "CHAT_BIND_PORT": "8000",
-        "CHAT_BROKER_URL": layout.broker_url or layout.redis_url,
+        "CHAT_BROKER_URL": layout.channel_url,
         "CHAT_REDIS_URL": layout.redis_url,
         "CHAT_WORKERS_URL": f"ws://traefik:{WORKERS_PORT}/ws",
         # Nobody but Traefik can come near, and Traefik drops what clients say about themselves.

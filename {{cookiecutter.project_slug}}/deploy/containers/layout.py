@@ -14,7 +14,7 @@ from deploy.errors import BadSetting
 from deploy.fleet import worker_names
 from deploy.notes import read_json, run_dir, write_json
 from deploy.redis_configuration import redis_url
-from deploy.settings import Settings, read_settings, read_values
+from deploy.settings import BROKER_SCHEMES, Settings, read_settings, read_values
 from deploy.tls import Tls
 
 # Inside, every container has an address of its own, so all of them take the same ports.
@@ -23,6 +23,7 @@ WEB_PORT, WORKERS_PORT, OPERATOR_PORT = 8000, 8001, 8002
 REDIS_PORT = 6379
 OPERATOR_OFFSET = 2
 """From the public port to the one for the operator, on this machine."""
+GRAFANA_OFFSET = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class ContainerLayout(Settings):
     @property
     def operator_port(self) -> int:
         return self.base_port + OPERATOR_OFFSET
+
+    @property
+    def grafana_port(self) -> int:
+        """Of this machine, taken where the stack is watched."""
+        return self.base_port + GRAFANA_OFFSET
 
     @property
     def ports(self) -> dict[int, str]:
@@ -59,6 +65,12 @@ class ContainerLayout(Settings):
     @property
     def redis_url(self) -> str:
         return redis_url(self.redis_password, "redis", REDIS_PORT)
+
+    @property
+    def channel_url(self) -> str:
+        """What the workers share messages through."""
+        scheme = BROKER_SCHEMES[self.delivery]
+        return self.broker_url or redis_url(self.redis_password, "redis", REDIS_PORT, scheme=scheme)
 
     @property
     def folder(self) -> Path:
@@ -103,7 +115,7 @@ def read_layout(root: Path, environment: Mapping[str, str]) -> ContainerLayout:
         project=values.get("COMPOSE_PROJECT_NAME") or project_name(root),
         public_address=values.get("CHAT_PUBLIC_ADDRESS", "127.0.0.1"),
         service_settings={name: value for name, value in environment.items() if name.startswith("CHAT_")},
-        **read_settings(root, environment, ports=range(1, 65536 - OPERATOR_OFFSET)),
+        **read_settings(root, environment, ports=range(1, 65536 - GRAFANA_OFFSET)),
     )
 
 
@@ -141,6 +153,7 @@ def compose_environment(layout: ContainerLayout) -> dict[str, str]:
         "COMPOSE_PROJECT_NAME": layout.project,
         "CHAT_PORT": str(layout.base_port),
         "CHAT_OPERATOR_PORT": str(layout.operator_port),
+        "CHAT_GRAFANA_PORT": str(layout.grafana_port),
         "CHAT_PUBLIC_ADDRESS": layout.public_address,
         "CHAT_STOP_SECONDS": str(layout.stop_seconds),
         "CHAT_WORKERS": str(layout.workers),

@@ -11,13 +11,13 @@ from deploy.status import Row, uptime
 
 
 def rows(layout: ContainerLayout) -> list[Row]:
-    """One per service of the stack as it was started, and one for each container that should not be there."""
+    """One per service of the stack as it was started, then its other containers: those that watch it, and strangers."""
     found = {container.service: container for container in containers(layout.project)}
     health = layout.balancer.health()
     published = {"traefik": str(layout.base_port)}
-    strangers = sorted(found.keys() - {*layout.services, "loadtest"})
+    others = sorted(found.keys() - {*layout.services, "loadtest"})
     listed = []
-    for name in [*layout.services, *strangers]:
+    for name in [*layout.services, *others]:
         container = found.get(name)
         runs = container is not None and container.state == "running"
         balanced = name.startswith(("chat-", "gateway-"))

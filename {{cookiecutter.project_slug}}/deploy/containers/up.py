@@ -11,7 +11,7 @@ from deploy.containers.engine import containers
 from deploy.containers.files import copy_certificate, write_files, write_servers, write_service_settings
 from deploy.containers.fleet import ContainerFleet
 from deploy.containers.layout import (
-    OPERATOR_OFFSET,
+    GRAFANA_OFFSET,
     ContainerLayout,
     read_record,
     record_path,
@@ -96,7 +96,7 @@ def _start_missing(layout: ContainerLayout, say: Say) -> None:
 def _start_all(layout: ContainerLayout, say: Say) -> None:
     _raise_if_somebody_elses(layout)
     if taken := ports.taken_ports(layout.ports):
-        raise PortsTaken(taken, ports.next_free_base(layout.base_port, OPERATOR_OFFSET))
+        raise PortsTaken(taken, ports.next_free_base(layout.base_port, GRAFANA_OFFSET))
     write_files(layout)
     write_record(layout)
     compose = Compose(layout)

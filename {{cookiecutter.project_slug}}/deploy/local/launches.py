@@ -59,11 +59,9 @@ def _service_environment(layout: Layout, process: Process) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
     }
+    environment["CHAT_BROKER_URL"] = layout.channel_url
     if process.role is Role.CHAT:
-        environment |= {
-            "CHAT_WORKER_NAME": process.name,
-            "CHAT_BROKER_URL": layout.broker_url or layout.redis_url,
-        }
+        environment["CHAT_WORKER_NAME"] = process.name
     else:
         environment |= {
             "CHAT_REDIS_URL": layout.redis_url,

@@ -11,7 +11,7 @@ from deploy.balancer import Balancer
 from deploy.notes import run_dir
 from deploy.probe import HOST
 from deploy.redis_configuration import redis_url
-from deploy.settings import MAX_WORKERS, Settings, read_settings
+from deploy.settings import BROKER_SCHEMES, MAX_WORKERS, Settings, read_settings
 
 FIRST_GATEWAY_OFFSET = 11
 FIRST_WORKER_OFFSET = 21
@@ -69,6 +69,12 @@ class Layout(Settings):
     @property
     def redis_url(self) -> str:
         return redis_url(self.redis_password, HOST, self.redis_port)
+
+    @property
+    def channel_url(self) -> str:
+        """What the workers share messages through."""
+        scheme = BROKER_SCHEMES[self.delivery]
+        return self.broker_url or redis_url(self.redis_password, HOST, self.redis_port, scheme=scheme)
 
     @property
     def redis(self) -> Process:

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from .crowd import Crowd
-from .detour import Detour
 from .member import Member
 from .schedule import FaultName, Planned
-from .stack import FaultFailed, Stack
+from .stack import Stack
 
 FLOOD_MESSAGE = "x" * 32_000
 FLOOD_MESSAGES = 1000
@@ -30,8 +29,6 @@ class Scene:
     planned: Planned
     seconds: float
     """How long what can last shall last."""
-    detour: Detour | None
-    """Of the worker that can be parted from Redis."""
     say: Callable[[str], None]
     hit: Sequence[Member] = ()
     struck_at: float | None = field(default=None)
@@ -48,7 +45,7 @@ class Scene:
 async def kill_worker(scene: Scene) -> None:
     worker = scene.planned.target
     scene.strike(scene.crowd.at(worker), f"{worker} is killed")
-    scene.stack.kill(worker)
+    await scene.stack.kill(worker)
 
 
 async def roll_workers(scene: Scene) -> None:
@@ -60,7 +57,7 @@ async def kill_gateway(scene: Scene) -> None:
     gateway = scene.planned.target
     # Which gateway a client came through is not known; with several, some of these stay.
     scene.strike(scene.crowd.members, f"{gateway} is killed")
-    scene.stack.kill(gateway)
+    await scene.stack.kill(gateway)
 
 
 async def restart_redis(scene: Scene) -> None:
@@ -69,36 +66,22 @@ async def restart_redis(scene: Scene) -> None:
 
 
 async def freeze_redis(scene: Scene) -> None:
-    redis = scene.stack.process("redis")
     scene.strike(scene.crowd.members, f"Redis is frozen for {scene.seconds:.0f} s")
-    redis.suspend()
-    try:
+    async with scene.stack.frozen("redis"):
         await asyncio.sleep(scene.seconds)
-    finally:
-        redis.resume()
 
 
 async def cut_worker(scene: Scene) -> None:
-    worker, stack = scene.planned.target, scene.stack
-    addresses = stack.redis_connections(worker)
-    if not addresses and scene.detour is not None:
-        addresses = set(scene.detour.exits)
-    scene.strike(scene.crowd.at(worker), f"{worker} loses its {len(addresses)} Redis connections")
-    if not await stack.kill_redis_connections(addresses):
-        raise FaultFailed(f"{worker} had no connection to Redis")
+    worker = scene.planned.target
+    scene.strike(scene.crowd.at(worker), f"{worker} loses its connections to Redis")
+    await scene.stack.cut_from_redis(worker)
 
 
 async def partition_worker(scene: Scene) -> None:
-    worker, detour = scene.planned.target, scene.detour
-    assert detour is not None
-    if not detour.exits:
-        raise FaultFailed(f"{worker} does not reach Redis by the way that can be blocked")
+    worker = scene.planned.target
     scene.strike(scene.crowd.at(worker), f"{worker} is parted from Redis for {scene.seconds:.0f} s")
-    detour.block()
-    try:
+    async with scene.stack.parted_from_redis(worker):
         await asyncio.sleep(scene.seconds)
-    finally:
-        detour.unblock()
 
 
 async def stall_clients(scene: Scene) -> None:

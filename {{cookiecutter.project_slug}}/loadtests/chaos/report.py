@@ -1,21 +1,19 @@
-"""A row for each fault, and the verdict on all of them. Pure, but for `write`.
+"""A row for each fault, and the verdict on all of them. Pure.
 
 The types below are the schema of the file. Times in it are milliseconds, unless the name says something else.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypedDict
 
 from ..audit import Audit
+from ..report import Latency, MatrixCell, ProcessFigures, Second
 from .witness import Tally
 
-SCHEMA = 1
+SCHEMA = 2
 """Grows when a field changes its meaning or goes."""
 EXAMPLES = 5
 """Missing messages that are named in a row."""
@@ -102,6 +100,15 @@ class ChaosReport(TypedDict):
     delivered: int
     said_late_p99_ms: float | None
     """How late the crowd itself was (99th percentile)."""
+    versions: dict[str, str]
+    machine: dict[str, str | int]
+    matrix: list[MatrixCell]
+    same_worker: Latency
+    other_worker: Latency
+    """From when a message was due; what came late because its receiver was away counts from then too."""
+    timeline: list[Second]
+    """`at_seconds` as in the rows."""
+    processes: ProcessFigures
 
 
 class Difference:
@@ -248,11 +255,3 @@ def _slowness(one: FaultRow) -> list[str]:
     if excess is not None and excess > MAX_EXCESS:
         reasons.append(f"a worker got its share {excess:+.0%} of the new connections of a second")
     return reasons
-
-
-def write(report: ChaosReport, path: Path) -> None:
-    """Replace the file in one step: a reader sees the old report or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(path)

@@ -12,8 +12,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import psutil
@@ -22,16 +21,19 @@ from redis.exceptions import RedisError
 from deploy.errors import StackError
 from deploy.settings import PROJECT_ROOT
 
-from ..audit import Audit
+from ..audit import Audit, audit
+from ..circumstances import machine, versions
 from ..files import raise_file_limit
-from . import report, table
+from ..pages import document
+from ..processes import ProcessWatch
+from ..report import Second, latency, matrix, percentiles, write_json
+from . import page, report, table
 from .crowd import Crowd, NotBack
-from .detour import Detour, open_detour
 from .faults import ENDS_CONNECTIONS, FAULTS, Scene
 from .report import ChaosReport, Difference, FaultRow
 from .schedule import FaultName, Planned, plan
 from .settings import ChaosSettings
-from .stack import FaultFailed, Stack
+from .stack import FaultFailed, Stack, find_stack
 
 READY_SECONDS = 60
 """At most this long after a fault every process must work again."""
@@ -48,7 +50,7 @@ PASSED, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 def run(settings: ChaosSettings) -> int:
     """Returns the exit code."""
     try:
-        stack = Stack(PROJECT_ROOT)
+        stack = find_stack(PROJECT_ROOT)
     except StackError as error:
         print(error, file=sys.stderr)
         return COULD_NOT_RUN
@@ -58,8 +60,10 @@ def run(settings: ChaosSettings) -> int:
     except TROUBLES as error:
         print(error, file=sys.stderr)
         return COULD_NOT_RUN
-    report.write(written, settings.report)
-    print(f"\n{table.render(written)}\n\nReport: {os.path.relpath(settings.report)}", flush=True)
+    write_json(written, settings.report)
+    picture = settings.report.with_suffix(".html")
+    document.write(page.render(written, settings.report.name), picture)
+    print(f"\n{table.render(written)}\n\nReport: {os.path.relpath(picture)}", flush=True)
     return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[written["verdict"]["outcome"]]
 
 
@@ -69,6 +73,8 @@ class ChaosRun:
         self.stack = stack
         self.interrupted = False
         self.rows: list[FaultRow] = []
+        self.timeline: list[Second] = []
+        self.watch = ProcessWatch(stack.url)
         self._troubles: list[str] = []
         self._judged: Audit | None = None
         self._began = time.monotonic()
@@ -127,47 +133,56 @@ class ChaosRun:
     async def _all(self, crowd: Crowd, planned: list[Planned]) -> None:
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._mend)
-            detour = await undo.enter_async_context(self._detour(planned))
+            await undo.enter_async_context(self.stack.prepared(planned))
             await undo.enter_async_context(crowd)
             await crowd.until_back(BACK_SECONDS)
             self._say("all are there: " + ", ".join(f"{w} {n:,}" for w, n in sorted(crowd.by_worker.items())))
             self._began = time.monotonic()
-            for one in planned:
-                await self._phase(crowd, one, detour)
-                if self.interrupted:
-                    break
+            watching = asyncio.create_task(self._watch(crowd))
+            try:
+                for one in planned:
+                    await self._phase(crowd, one)
+                    if self.interrupted:
+                        break
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+
+    async def _watch(self, crowd: Crowd) -> None:
+        """What happens second by second, and what it costs."""
+        psutil.cpu_percent()  # begins its interval
+        crowd.books.ledger.tick()
+        used, at = time.process_time(), time.monotonic()
+        while True:
+            await asyncio.sleep(1)
+            interval, now, cpu = crowd.books.ledger.tick(), time.monotonic(), time.process_time()
+            self.timeline.append(
+                Second(
+                    at_seconds=round(now - self._began, 3),
+                    sent=interval.sent,
+                    acknowledged=interval.acknowledged,
+                    delivered=interval.delivered,
+                    same_worker=percentiles(interval.same),
+                    other_worker=percentiles(interval.other),
+                    generator_cpu=round((cpu - used) / (now - at), 3),
+                    machine_cpu=psutil.cpu_percent() / 100,
+                )
+            )
+            used, at = cpu, now
+            # In a thread: what is frozen answers late, and the clients must not wait for it.
+            await asyncio.to_thread(self.watch.sample, now - self._began)
 
     async def _mend(self) -> None:
         """A restart that was interrupted leaves a process out."""
         if self.interrupted and await self.stack.until_ready(NOTICE_SECONDS):
             await self.stack.command("up")
 
-    @asynccontextmanager
-    async def _detour(self, planned: list[Planned]) -> AsyncIterator[Detour | None]:
-        """Lead the worker that will be parted from Redis by a way that can be blocked, for as long as this lasts."""
-        worker = next((one.target for one in planned if one.fault is FaultName.PARTITION_WORKER), None)
-        if worker is None:
-            yield None
-            return
-        stack = self.stack
-        async with open_detour(stack.layout.redis_port) as detour:
-            stack.redirect(worker, detour.port)
-            try:
-                self._say(f"{worker} is restarted, to reach Redis by a way that can be blocked")
-                await stack.command("restart", worker)
-                yield detour
-            finally:
-                stack.redirect(worker, stack.layout.redis_port)
-                self._say(f"{worker} is restarted, to reach Redis as before")
-                await stack.command("restart", worker)
-
-    async def _phase(self, crowd: Crowd, planned: Planned, detour: Detour | None) -> None:
+    async def _phase(self, crowd: Crowd, planned: Planned) -> None:
         scene = Scene(
             self.stack,
             crowd,
             planned,
             seconds=self.settings.fault_seconds,
-            detour=detour,
             say=lambda text: self._say(f"{planned.fault}: {text}"),
         )
         problems: list[str] = []
@@ -224,6 +239,7 @@ class ChaosRun:
 
     def _report(self, crowd: Crowd, planned: list[Planned], started_at: str) -> ChaosReport:
         settings, judged = self.settings, self._judged
+        whole = judged or audit(crowd.books.ledger)
         return ChaosReport(
             schema=report.SCHEMA,
             verdict=report.judge(
@@ -251,6 +267,13 @@ class ChaosRun:
             expected=judged.expected if judged else 0,
             delivered=judged.delivered if judged else 0,
             said_late_p99_ms=crowd.lag.percentile(0.99),
+            versions=versions("uvloop", "websockets", "redis"),
+            machine=machine(),
+            matrix=matrix(whole),
+            same_worker=latency(whole, same_worker=True),
+            other_worker=latency(whole, same_worker=False),
+            timeline=self.timeline,
+            processes=self.watch.figures(),
         )
 
     def _say(self, text: str) -> None:

@@ -1,6 +1,6 @@
 """WebSockets on many workers: rooms as topics, one log behind them, nothing lost in between."""
 
-from .auth import WebSocketOAuth2PasswordBearer
+from .auth import Authenticator, Identity, TokenVerifier, WebSocketOAuth2PasswordBearer, issue_token
 from .brokers import (
     BrokerInterface,
     BrokerT,
@@ -18,6 +18,7 @@ from .exceptions import (
     InvalidMessage,
     InvalidSubscription,
     InvalidSubscriptionMessage,
+    InvalidToken,
     LimitExceeded,
     NotAllowed,
     Overloaded,
@@ -27,31 +28,37 @@ from .handlers import ahandle, handle
 from .limits import Limits
 from .manager import WebSocketManager
 from .message import Message
+from .origin import OriginPolicy
 from .policy import Policy
 from .proxy import WebSocketProxy
 from .subscriptions import handle_subscription_message, subscribe, unsubscribe
 from .topics import matches
 
 __all__ = [
+    "Authenticator",
     "BrokerError",
     "BrokerInterface",
     "BrokerT",
     "CloseCode",
     "Connection",
     "ErrorCode",
+    "Identity",
     "InMemoryBroker",
     "InvalidMessage",
     "InvalidSubscription",
     "InvalidSubscriptionMessage",
+    "InvalidToken",
     "LimitExceeded",
     "Limits",
     "LogBroker",
     "Message",
     "NotAllowed",
+    "OriginPolicy",
     "Overloaded",
     "Policy",
     "RedisBroker",
     "RedisPubSubBroker",
+    "TokenVerifier",
     "WebSocketException",
     "WebSocketManager",
     "WebSocketOAuth2PasswordBearer",
@@ -61,6 +68,7 @@ __all__ = [
     "handle",
     "handle_subscription_message",
     "is_valid_broker",
+    "issue_token",
     "matches",
     "subscribe",
     "unsubscribe",

@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketState
 
 from .codes import CloseCode, ErrorCode
-from .exceptions import WebSocketException
+from .exceptions import InvalidToken
 from .origin import OriginPolicy
 
 ALGORITHM = "HS256"
@@ -35,12 +35,6 @@ MIN_SECRET_CHARACTERS = 32  # RFC 7518 §3.2: an HS256 key has at least 256 bits
 MAX_TOKEN_CHARACTERS = 4096
 
 _REQUIRED_CLAIMS = ("exp", "iat", "iss", "aud", "sub")
-
-
-class InvalidToken(WebSocketException):
-    """A token that proves nothing; the text says why and never holds the token."""
-
-    code = ErrorCode.INVALID_TOKEN
 
 
 @dataclass(frozen=True, slots=True)

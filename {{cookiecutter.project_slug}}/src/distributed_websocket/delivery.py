@@ -42,20 +42,21 @@ def frame_text(payload: bytes) -> bytes:
 class Bundle:
     """JSON texts that go to a connection together, in order; framed and joined at most once for all who share it."""
 
-    __slots__ = ("_frames", "_texts", "payloads", "size")
+    __slots__ = ("_texts", "joined", "payloads", "size")
 
     def __init__(self, payloads: Sequence[bytes]) -> None:
         self.payloads = payloads
         self.size = sum(map(len, payloads))
         """Bytes of the payloads, without framing."""
-        self._frames: bytes | None = None
+        self.joined: bytes | None = None
+        """`frames`, once somebody asked for them: a property costs as much as the rest of a write in Python."""
         self._texts: list[str] | None = None
 
     @property
     def frames(self) -> bytes:
-        if self._frames is None:
-            self._frames = b"".join(map(frame_text, self.payloads))
-        return self._frames
+        if self.joined is None:
+            self.joined = b"".join(map(frame_text, self.payloads))
+        return self.joined
 
     @property
     def texts(self) -> list[str]:
@@ -140,10 +141,11 @@ class Outbox(Protocol):
 class RawOutbox:
     """Writes frames straight to the transport: the fast way."""
 
-    __slots__ = ("_ended", "_max_unsent_bytes", "_socket", "end_code", "sent")
+    __slots__ = ("_ended", "_max_unsent_bytes", "_socket", "_write_frames", "end_code", "sent")
 
     def __init__(self, socket: RawSocket, max_unsent_bytes: int) -> None:
         self._socket = socket
+        self._write_frames = socket.write_frames  # looked up once, not for each of a thousand receivers
         self._max_unsent_bytes = max_unsent_bytes
         self._ended = False
         self.end_code: CloseCode | None = None
@@ -153,8 +155,12 @@ class RawOutbox:
         if self._ended:
             return
         self.sent += len(bundle.payloads)
+        frames = bundle.joined
+        if frames is None:
+            frames = bundle.frames
+        write_frames = self._write_frames  # calling a slot as a method costs CPython 3.11 a search of the type
         try:
-            if not self._socket.write_frames(bundle.frames, self._max_unsent_bytes):
+            if not write_frames(frames, self._max_unsent_bytes):
                 self.end(CloseCode.SLOW)
         except Exception:
             logger.exception("could not write to a client; ending its connection, it can resume")

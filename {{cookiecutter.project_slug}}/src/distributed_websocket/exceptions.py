@@ -4,10 +4,13 @@
     ├── InvalidMessage                    a client sent what cannot be understood
     │   └── InvalidSubscriptionMessage    ... to subscribe or to unsubscribe
     │       └── InvalidSubscription       ... because its topic or pattern breaks a rule of MQTT 5 §4.7
+    ├── InvalidToken                      a bearer token proves nothing
     ├── NotAllowed                        the policy refused it
     ├── LimitExceeded                     too large, too often, too many
     ├── Overloaded                        the worker has too much to do
     └── BrokerError                       the broker cannot be reached, or did not take a message
+
+Those that only a client raises, `ConnectionEnded` and `RequestRefused`, are in `client/errors.py`, below the same base.
 
 The text of an exception may go to the client and into logs: whoever raises one quotes topics and types in it, with
 `quote`, but never tokens or the data of a message. Those are in `received`, which nothing prints.
@@ -64,6 +67,12 @@ class InvalidSubscription(InvalidSubscriptionMessage):
     """A topic or pattern breaks a rule of MQTT 5 §4.7; also raised for publishing to a pattern."""
 
     code = ErrorCode.INVALID_TOPIC
+
+
+class InvalidToken(WebSocketException):
+    """A token that proves nothing; the text says why and never holds the token."""
+
+    code = ErrorCode.INVALID_TOKEN
 
 
 class NotAllowed(WebSocketException):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from .backoff import delays
 from .brokers.interface import CONTROL_SHARD, PROBE_TOPIC, BrokerInterface, Entry, LogBroker, ReadsBatches, Record
@@ -270,26 +270,24 @@ class PlainFeed:
         except Exception:
             logger.warning("the old connection to the broker could not be closed", exc_info=True)
 
-    async def _hear_until_silent(self) -> None:
-        """Returns never; raises what ended the hearing."""
+    async def _hear_until_silent(self) -> NoReturn:
+        """Raises what ended the hearing."""
         if self._probe_seconds is None:
             self.not_ready_reason = None
             await self._hear()
-            return
         tasks = [
             asyncio.create_task(self._hear(), name="hearing"),
             asyncio.create_task(self._watch(self._probe_seconds), name="watching"),
         ]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
+            ended.pop().result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _hear(self) -> None:
+    async def _hear(self) -> NoReturn:
         batches = self._broker if isinstance(self._broker, ReadsBatches) else None
         while True:
             if batches is not None:
@@ -308,7 +306,7 @@ class PlainFeed:
             if entries:
                 self._on_batch(entries)
 
-    async def _watch(self, probe_seconds: float) -> None:
+    async def _watch(self, probe_seconds: float) -> NoReturn:
         """Raises `BrokerError` when a silence lasts and nothing is heard of a probe either."""
         while True:
             probe = Pending(PROBE)

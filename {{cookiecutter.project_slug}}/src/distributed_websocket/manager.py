@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from fastapi import WebSocket
 
@@ -38,12 +38,14 @@ from .policy import Policy
 from .presence import Presence
 from .publishing import Pending
 from .reading import ShardReader
-from .requests import Requests
+from .requests import Handler, Requests
 from .roster import Roster
 from .serving import serve
 from .topics import TopicIndex, validate_pattern
 
 logger = logging.getLogger(__name__)
+
+H = TypeVar("H", bound=Handler)
 
 
 class _Done:
@@ -295,6 +297,19 @@ class WebSocketManager:
         self.feed.unfollow(pattern)
 
     # From the client
+
+    def on(self, kind: str) -> Callable[[H], H]:
+        """Decorate the function that handles messages of a type of the service's own, a coroutine function or not.
+
+        It gets the connection and the message. A `WebSocketException` that it raises is told to the client. Raises
+        `ValueError` for a type that is handled already.
+        """
+
+        def decorate(handler: H) -> H:
+            self.requests.add(kind, handler)
+            return handler
+
+        return decorate
 
     async def receive(self, connection: Connection, message: Any) -> None:
         """Do what a client's message asks for: a dict from `iter_json`, or a `Message`.

@@ -5,7 +5,7 @@ Works on plain JSON objects, does no I/O. Codes are in `codes.py`, topic rules i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
@@ -90,8 +90,12 @@ class Message:
         self.data = data
 
     @classmethod
-    def from_client_message(cls, *, data: Any, max_topic_bytes: int = MAX_TOPIC_BYTES) -> Message:
+    def from_client_message(
+        cls, *, data: Any, max_topic_bytes: int = MAX_TOPIC_BYTES, types: Collection[str] = TYPES
+    ) -> Message:
         """Create a message from a client's object, which is left as it is.
+
+        `types` are those that are taken. One that is not in `TYPES` is the service's own, and may have a topic.
 
         Raises `InvalidMessage` that says which field is wrong and what was received, and `InvalidSubscription` for
         a topic or pattern that breaks a rule of MQTT 5 §4.7.
@@ -99,9 +103,9 @@ class Message:
         if not isinstance(data, Mapping):
             raise InvalidMessage(f"a message is an object, not {type(data).__name__}", received=data)
         kind = data.get("type")
-        if not isinstance(kind, str) or kind not in TYPES:
+        if not isinstance(kind, str) or kind not in types:
             raise InvalidMessage(
-                f"unknown type {quote(kind)}; known: {', '.join(sorted(TYPES))}",
+                f"unknown type {quote(kind)}; known: {', '.join(sorted(types))}",
                 code=ErrorCode.UNKNOWN_TYPE,
                 received=data,
             )
@@ -110,6 +114,8 @@ class Message:
         if kind in ("broadcast", "send_by_conn_id", "authenticate"):
             if topic is not None:
                 raise InvalidMessage(f"a message of type {kind!r} has no topic", received=data)
+        elif topic is None and kind not in TYPES:
+            pass
         elif not isinstance(topic, str):
             raise InvalidMessage(f"a message of type {kind!r} needs a topic: text, not {quote(topic)}", received=data)
         elif kind in ("subscribe", "unsubscribe"):

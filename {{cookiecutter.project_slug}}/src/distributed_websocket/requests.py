@@ -56,6 +56,12 @@ class Requests:
             "authenticate": self._authenticate,
         }
 
+    def add(self, kind: str, handler: Handler) -> None:
+        if kind in self._handlers:
+            raise ValueError(f"messages of type {kind!r} are handled already")
+        self._handlers[kind] = handler
+        _RECEIVED[kind] = RECEIVED.labels(kind)
+
     def begin(self, connection: Connection, message: Any) -> Coroutine[Any, Any, None] | None:
         """Do what a message asks for. What cannot be done without waiting is returned, for the caller to await.
 
@@ -63,7 +69,9 @@ class Requests:
         """
         try:
             if not isinstance(message, Message):
-                message = Message.from_client_message(data=message, max_topic_bytes=connection.limits.topic_bytes)
+                message = Message.from_client_message(
+                    data=message, max_topic_bytes=connection.limits.topic_bytes, types=self._handlers
+                )
             handler = self._handlers.get(message.type)
             if handler is None:
                 raise InvalidMessage(f"this service does not take messages of type {quote(message.type)}")

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from uvicorn._types import ASGISendEvent
@@ -33,6 +35,10 @@ LINGER_SECONDS: Final = 1.0
 MAX_EARLY_BYTES: Final = 64 * 1024
 """Kept of what a client says before its handshake is complete; beyond it, it is not read until then."""
 
+FLOWING_BYTES: Final = 64 * 1024
+"""A client that has not taken more than so much is written to without asking how much it is."""
+
+_ASK: Final = sys.maxsize
 _LOST: Final = 1006  # RFC 6455 §7.1.5; never in a frame
 
 _UPGRADE: Final = re.compile(rb"GET [!-~]+ HTTP/1\.1\r\n(?:.+\r\n)*?upgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
@@ -69,12 +75,34 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     So frames never interleave, whoever writes first.
     """
 
+    __slots__ = ("_unsent_at_most", "_write")  # what is needed for each write; uvicorn's own are in a large dict
+
+    _unsent_at_most: int
+    """What the client has not taken, `FLOWING_BYTES` or less; `_ASK` when it may be more, or nothing may be written."""
+    _write: Callable[[bytes], None]
     _receiver: Receiver | None = None
     _tunnel: Tunnel | None = None
+    _close_sent = False
     _failed = False
     _early = b""
     _silent = False
     """Whether the client did not answer a ping."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=FLOWING_BYTES)
+        self._unsent_at_most = _ASK
+        self._write = self.transport.write
+
+    @property
+    def close_sent(self) -> bool:
+        """Whoever sets it, uvicorn or we, stops the flow."""
+        return self._close_sent
+
+    @close_sent.setter
+    def close_sent(self, sent: bool) -> None:
+        self._close_sent = sent
+        self._unsent_at_most = _ASK
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -91,13 +119,21 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self._abort_in(ABORT_SECONDS)  # uvicorn closes the transport, and then waits for the client (see below)
 
     def write_frames(self, frames: bytes, max_unsent_bytes: int) -> bool:
-        transport = self.transport
-        if transport.get_write_buffer_size() > max_unsent_bytes:
+        if self._unsent_at_most <= max_unsent_bytes:
+            write = self._write
+            write(frames)
+            return True
+        if self.unsent_bytes > max_unsent_bytes:
             return False
         # A transport that is closing would still take them, and send them behind the close frame.
-        if self.handshake_complete and not self.close_sent and not transport.is_closing():
-            transport.write(frames)
+        if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
+            self._write(frames)
         return True
+
+    def _flow(self) -> None:
+        """Write without asking again, from now on."""
+        if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
+            self._unsent_at_most = FLOWING_BYTES
 
     @property
     def is_open(self) -> bool:
@@ -134,6 +170,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     # stalls on purpose would keep its connection for as long, and nobody would be told that it is gone.
 
     def handle_close(self, event: Frame) -> None:
+        self._unsent_at_most = _ASK  # the answer is the last frame that it gets
         super().handle_close(event)
         self._abort_if_stalled()
 
@@ -159,6 +196,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         self._abort_in(LINGER_SECONDS)
 
     def shutdown(self) -> None:
+        self._unsent_at_most = _ASK
         if self._tunnel is not None:
             self._tunnel.leave(CloseCode.DRAIN)
             return
@@ -204,6 +242,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def start_keepalive(self) -> None:
         # The handshake is complete: uvicorn does this next.
         super().start_keepalive()
+        self._flow()
         self._take_early()
 
     def _take_early(self) -> None:
@@ -213,15 +252,18 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.data_received(early)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio has it
+        self._unsent_at_most = _ASK
         return None if self._tunnel is None else self._tunnel.client_eof()
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._unsent_at_most = _ASK
         if self._tunnel is not None:
             self._tunnel.client_full()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._flow()
         if self._tunnel is not None:
             self._tunnel.client_free()
 
@@ -278,6 +320,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._unsent_at_most = _ASK
         super().connection_lost(exc)
         if self._tunnel is not None:
             self._tunnel.client_lost()

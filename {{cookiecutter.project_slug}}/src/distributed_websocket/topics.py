@@ -29,9 +29,9 @@ def is_pattern(topic: str) -> bool:
     return SINGLE_LEVEL in topic or MULTI_LEVEL in topic
 
 
-def first_level(topic: str) -> str:
-    """What stands before the first `/`: it decides the shard. A pattern that gives `+` or `#` needs every shard."""
-    return topic.partition(SEPARATOR)[0]
+def leading_levels(topic: str, count: int) -> str:
+    """The first `count` levels, or all where there are fewer: they decide the shard of a topic."""
+    return SEPARATOR.join(topic.split(SEPARATOR, count)[:count])
 
 
 def validate_topic(topic: object, *, max_bytes: int = MAX_TOPIC_BYTES, connection: Connection | None = None) -> str:

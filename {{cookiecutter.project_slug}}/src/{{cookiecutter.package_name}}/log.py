@@ -9,13 +9,19 @@ from .settings import LogSettings
 
 CHANNEL = "chat"
 MEMORY = "memory://"
+SHARD_LEVELS = 2
+"""Each room, `room/NAME`, shares a shard with all that is below it; the rooms spread. Another number is a new log."""
 
 
 def open_log(url: str, settings: LogSettings) -> BrokerInterface:
     """The broker for the URL. It connects when it is first used."""
     if url.startswith(tuple(f"{scheme}:" for scheme in PUBSUB_SCHEMES)):
         return create_broker(url)  # stores nothing: the settings are about what is stored
-    options: dict[str, Any] = {"shards": settings.shards, "retention_messages": settings.retention_messages}
+    options: dict[str, Any] = {
+        "shards": settings.shards,
+        "shard_levels": SHARD_LEVELS,
+        "retention_messages": settings.retention_messages,
+    }
     if url != MEMORY:
         options |= {
             "retention_seconds": settings.retention_seconds,

@@ -65,7 +65,7 @@ class LogSettings(ProcessSettings):
     """What is kept of every topic. The same for all workers and gateways: each of them trims the log."""
 
     shards: int = Field(
-        4, ge=1, le=64, description="parts of the log, by the first level of a topic; another number begins a new log"
+        4, ge=1, le=64, description="parts of the log, over which the rooms spread; another number begins a new log"
     )
     retention_messages: int = Field(10_000, ge=100, le=10_000_000, description="messages that each shard keeps")
     retention_seconds: int = Field(86_400, ge=60, le=30 * 86_400, description="how long a message is kept")

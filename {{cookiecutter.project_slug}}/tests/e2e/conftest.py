@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def _generated_project() -> None:
         pytest.skip("the stack runs in a generated project, not in the template")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that needs an image waits until it is built, which takes as long as its packages take to come."""
+    builds = {"engine", "containers", "deployment", "secure"}
+    for item in items:
+        if builds & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(400))
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[ProjectCopy]:
     """Nothing runs in it yet."""
@@ -37,6 +46,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectCopy]:
     for running in _stopped_afterwards(project):
         running.up()
         yield running
+
+
+@pytest.fixture(scope="session")
+def log() -> None:
+    """Skips what holds only where messages are stored."""
+    deployment = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["deployment"]
+    if deployment["delivery"] != "log":
+        pytest.skip("messages are delivered at most once here: who was away is not told what was missed")
 
 
 @pytest.fixture(scope="session")

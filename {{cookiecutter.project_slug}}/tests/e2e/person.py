@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 PASSWORD = "correct horse battery staple"
 IN_TIME_MS = 30_000
@@ -138,12 +138,17 @@ class Person:
         self.page.screenshot(path=path, animations="disabled", caret="hide")
 
 
+def failed(request: Request) -> bool:
+    """Not by the page itself, which ends what is under way when it is left."""
+    return request.failure != "net::ERR_ABORTED"
+
+
 def person(browser: Browser, name: str, address: str, device: Mapping[str, Any] = DESKTOP, **options: Any) -> Person:
     context = browser.new_context(**{**device, "locale": "en-GB", **options})
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("response", lambda got: faults.append(f"{got.url}: {got.status}") if got.status >= 500 else None)
-    page.on("requestfailed", lambda asked: faults.append(f"{asked.url}: {asked.failure}"))
+    page.on("requestfailed", lambda asked: faults.append(f"{asked.url}: {asked.failure}") if failed(asked) else None)
     page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
     return Person(name, page, address, faults)

@@ -110,4 +110,4 @@ def test_where_nothing_runs_it_says_so(tmp_path: Path) -> None:
     process = start(project)
     printed, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 2
-    assert "make up RUNTIME=local" in printed
+    assert "`make up` starts one" in printed

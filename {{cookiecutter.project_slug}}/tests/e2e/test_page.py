@@ -102,6 +102,7 @@ CONVERSATION = [
 ]
 
 
+@pytest.mark.usefixtures("log")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation_in_any_state_and_each_is_photographed(come: Come, axe: None, scheme: str) -> None:
@@ -204,6 +205,7 @@ def test_what_is_wrong_with_a_sign_in_is_said_in_words(come: Come) -> None:
 # Talking
 
 
+@pytest.mark.usefixtures("log")
 def test_two_people_on_different_workers_talk(come: Come, room: str) -> None:
     ada, grace = on_different_workers(come, room)
     ada.say("Good morning")
@@ -239,6 +241,7 @@ def test_a_new_room_is_in_the_list_of_others_at_once_and_unread_messages_are_cou
     expect(grace.page.get_by_role("link", name=room, exact=True)).to_be_visible()
 
 
+@pytest.mark.usefixtures("log")
 def test_what_was_said_before_comes_with_scrolling_up(come: Come, room: str) -> None:
     ada, grace = come("ada"), come("grace")
     ada.enter(room)
@@ -267,6 +270,7 @@ def test_what_was_said_before_comes_with_scrolling_up(come: Come, room: str) -> 
     expect(grace.page.locator("#begin")).to_have_text("This is the beginning.")
 
 
+@pytest.mark.usefixtures("log")
 @pytest.mark.timeout(240)
 def test_no_message_is_missing_on_either_page_when_a_worker_is_killed(
     come: Come, room: str, stack: ProjectCopy
@@ -324,6 +328,7 @@ def test_a_message_that_is_refused_says_so_and_can_be_sent_again(come: Come, roo
 # Safety
 
 
+@pytest.mark.usefixtures("log")
 @pytest.mark.timeout(240)
 def test_an_expired_token_is_asked_for_in_words_and_nothing_is_missing_then(
     come: Come, room: str, stack: ProjectCopy
@@ -487,6 +492,7 @@ def test_everything_can_be_done_with_the_keyboard_alone(come: Come, room: str) -
     expect(page.locator("#username")).to_be_focused()
 
 
+@pytest.mark.usefixtures("log")
 def test_a_screen_reader_is_told_what_others_say_and_not_what_is_loaded(come: Come, room: str) -> None:
     ada, grace = come("ada"), come("grace")
     ada.enter(room)

@@ -18,6 +18,7 @@ async def command(project: ProjectCopy, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.usefixtures("log")
 async def test_scaling_up_and_down_under_load_loses_nothing(deployment: ProjectCopy) -> None:
     async with Crowd(door_of(deployment), PEOPLE) as crowd:
         assert set(crowd.by_worker) == {"chat-1", "chat-2", "chat-3"}
@@ -38,6 +39,7 @@ async def test_scaling_up_and_down_under_load_loses_nothing(deployment: ProjectC
     await command(deployment, "scale", "3")
 
 
+@pytest.mark.usefixtures("log")
 async def test_rolling_restart_under_load_loses_nothing(deployment: ProjectCopy) -> None:
     before = deployment.identities()
     async with Crowd(door_of(deployment), PEOPLE) as crowd:

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections import Counter
 
+import pytest
 from websockets.asyncio.client import ClientConnection
 
 from tests.e2e.crowd import COOKIE, Crowd, Door, assert_nothing_lost, cookie_of, door_of
@@ -63,6 +64,7 @@ async def test_the_cookie_survives_the_restart_of_its_worker(deployment: Project
     assert await visit(door, cookie) == ("chat-2", cookie)
 
 
+@pytest.mark.usefixtures("log")
 async def test_who_comes_with_the_cookie_of_a_worker_that_is_gone_is_moved_with_a_new_one(
     deployment: ProjectCopy,
 ) -> None:
@@ -105,6 +107,7 @@ async def heard(websocket: ClientConnection, kind: str) -> None:
             pass
 
 
+@pytest.mark.usefixtures("log")
 async def test_who_is_at_a_worker_that_dies_comes_back_elsewhere_and_misses_nothing(deployment: ProjectCopy) -> None:
     async with Crowd(door_of(deployment), 9) as crowd:
         deployment.crash("chat-2")

@@ -302,6 +302,20 @@ def test_a_topic_and_all_that_share_its_first_level_lie_in_one_shard() -> None:
         InMemoryBroker(shards=0)
 
 
+def test_with_two_leading_levels_rooms_spread_and_what_is_below_a_room_lies_with_it() -> None:
+    broker = create_broker("memory://", shards=4, shard_levels=2)
+    assert isinstance(broker, LogBroker)
+    assert {broker.shard_of(f"room/{n}") for n in range(50)} == {0, 1, 2, 3}
+    for topic in ("room/1", "room/1/typing", "room/1/a/b"):
+        assert broker.shards_of(topic) == (broker.shard_of("room/1"),)
+    assert broker.shards_of("room/1/#") == broker.shards_of("room/1/+") == (broker.shard_of("room/1"),)
+    assert broker.shards_of("room") == (broker.shard_of("room"),)
+    for pattern in ("#", "+", "+/1", "room/#", "room/+", "room/+/typing"):
+        assert list(broker.shards_of(pattern)) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="shard_levels must be at least 1, not 0"):
+        InMemoryBroker(shard_levels=0)
+
+
 # The six coroutines
 
 
@@ -391,7 +405,7 @@ async def redis_broker(redis_server: RedisServer) -> AsyncIterator[RedisBroker]:
 
 async def test_age_bounds_the_log_too(redis_server: RedisServer, channel: str, client: "redis.asyncio.Redis") -> None:
     broker = RedisBroker(redis_server.url, shards=1, retention_seconds=60)
-    key = f"{{{channel}:0/1}}:log"
+    key = f"{{{channel}:0/1/1}}:log"
     for n in range(500):
         await client.xadd(key, {"t": "room/1", "b": b'{"n":%d}' % n}, id=f"{n + 1}-0")
     (position,) = await broker.append(channel, 0, [record(1)])
@@ -407,7 +421,7 @@ async def test_an_idempotency_key_is_forgotten_after_its_window(
     broker = RedisBroker(redis_server.url, shards=1, idempotency_seconds=1)
     (first,) = await broker.append(channel, 0, [record(1, key="k")])
     assert await broker.append(channel, 0, [record(1, key="k")]) == [first]
-    pattern = f"{{{channel}:0/1}}:keys:*"
+    pattern = f"{{{channel}:0/1/1}}:keys:*"
     deadline = asyncio.get_running_loop().time() + 10
     while [key async for key in client.scan_iter(pattern)]:
         assert asyncio.get_running_loop().time() < deadline
@@ -432,7 +446,7 @@ async def test_an_idempotency_key_is_forgotten_after_its_window(
 async def test_what_another_program_wrote_into_the_log_is_passed_over(
     redis_broker: RedisBroker, channel: str, client: "redis.asyncio.Redis", fields: dict[Any, Any]
 ) -> None:
-    await client.xadd(f"{{{channel}:0/1}}:log", fields)
+    await client.xadd(f"{{{channel}:0/1/1}}:log", fields)
     position = (await redis_broker.extent(channel, 0)).last
     assert await read(redis_broker, channel) == [Entry(position, FOREIGN, b"{}")]
 
@@ -482,8 +496,11 @@ async def test_scripts_are_loaded_again_after_redis_forgot_them(
     assert len(await read(redis_broker, channel)) == 2
 
 
-async def test_another_number_of_shards_is_another_log(redis_server: RedisServer, channel: str) -> None:
-    one, two = RedisBroker(redis_server.url, shards=1), RedisBroker(redis_server.url, shards=2)
+@pytest.mark.parametrize("other", [{"shards": 2}, {"shards": 1, "shard_levels": 2}])
+async def test_another_number_of_shards_or_of_their_levels_is_another_log(
+    redis_server: RedisServer, channel: str, other: dict[str, int]
+) -> None:
+    one, two = RedisBroker(redis_server.url, shards=1), RedisBroker(redis_server.url, **other)  # type: ignore[arg-type]
     await one.append(channel, 0, [record(1)])
     assert (await two.extent(channel, 0)).added == 0
     await one.disconnect()
@@ -496,7 +513,7 @@ async def test_the_keys_of_a_shard_share_a_hash_tag(
     await redis_broker.append(channel, 0, [record(1, key="k"), Record(PROBE_TOPIC, b"{}")])
     keys = [key.decode() async for key in client.scan_iter(f"*{channel}*")]
     assert len(keys) == 4
-    assert {key.split("}")[0] for key in keys} == {f"{{{channel}:0/1"}
+    assert {key.split("}")[0] for key in keys} == {f"{{{channel}:0/1/1"}
 
 
 async def test_a_reader_waits_and_is_woken_by_another_process(redis_server: RedisServer, channel: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from distributed_websocket.auth import InvalidToken
 from distributed_websocket.backoff import delays
 from distributed_websocket.client import Client, ConnectionEnded, RequestRefused, State, Stream
 from distributed_websocket.codes import ErrorCode
+from distributed_websocket.exceptions import InvalidToken
 from tests.client_stage import UNLOGGED, Stage, stage, until
 
 IN_TIME_SECONDS = 10
@@ -323,6 +323,20 @@ async def test_history_and_presence_are_answered() -> None:
         assert (joined["type"], joined["user"]) == ("joined", "alice")
         present = await client.presence("present/1")
         assert ([member["user"] for member in present.members], present.total) == (["alice"], 1)
+
+
+async def test_what_is_ephemeral_reaches_who_is_there_and_is_not_stored() -> None:
+    async with stage() as it, client_of(it) as client, client_of(it, token=it.token(user="bob")) as other:
+        room = await other.subscribe("room/1")
+        client.send_ephemeral("room/1", "typing")
+        assert await take(room, 1) == ["typing"]
+        it.down()
+        await until(lambda: client.state is State.RECONNECTING)
+        client.send_ephemeral("room/1", "lost")
+        it.up()
+        await asyncio.wait_for(client.send("room/1", "said"), IN_TIME_SECONDS)
+        assert await take(room, 1) == ["said"]
+        assert await it.stored("room/1") == ["said"]
 
 
 async def test_a_slow_caller_is_not_flooded_and_misses_nothing() -> None:

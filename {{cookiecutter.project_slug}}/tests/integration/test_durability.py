@@ -49,7 +49,7 @@ async def test_what_is_acknowledged_is_on_a_replica(
     replicated: RedisBroker, pair: tuple[Node, Node], channel: str
 ) -> None:
     positions = await replicated.append(channel, 0, [record(n) for n in range(100)])
-    on_the_replica = pair[1].control.xrevrange(f"{{{channel}:0/1}}:log", count=1)
+    on_the_replica = pair[1].control.xrevrange(f"{{{channel}:0/1/1}}:log", count=1)
     assert on_the_replica[0][0] == positions[-1].encode()  # type: ignore[index]
 
 

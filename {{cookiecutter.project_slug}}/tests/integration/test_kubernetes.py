@@ -1,19 +1,24 @@
 """The manifests for Kubernetes: rendered, judged by its schemas, and in agreement with settings and compose."""
 
-import hashlib
+import contextlib
 import re
 import shutil
+import socket
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 import yaml
 from jsonschema import Draft202012Validator
+from redis.exceptions import AuthenticationError
 
-from deploy.containers.files import REDIS_MAX_MEMORY
+from deploy.containers.files import NO_DEFAULT_USER, REDIS_MAX_MEMORY
 from deploy.containers.layout import SERVICE_PORT, WORKERS_PORT
+from deploy.local.binaries import find_redis
 from deploy.settings import DRAIN_SECONDS, SHUTDOWN_SECONDS, STOP_MARGIN_SECONDS
 from tests.redis_server import RedisServer
 from tests.service import ROOT, load
@@ -196,7 +201,8 @@ def test_selectors_find_the_pods(everything: list[Manifest], name: str) -> None:
     assert wanted.items() <= labels.items()
     assert one(everything, "Service", name)["spec"]["selector"] == wanted
     assert one(everything, "PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"] == wanted
-    assert one(everything, "ServiceMonitor", name)["spec"]["selector"]["matchLabels"] == wanted
+    if "monitoring" in COMPONENTS:
+        assert one(everything, "ServiceMonitor", name)["spec"]["selector"]["matchLabels"] == wanted
     for spread in pod(everything, name)["topologySpreadConstraints"]:
         assert spread["labelSelector"]["matchLabels"] == wanted
 
@@ -307,19 +313,70 @@ def test_redis_is_composes(everything: list[Manifest]) -> None:
     assert wanted | {f"maxmemory {REDIS_MAX_MEMORY}"} <= given
 
 
-def test_the_users_of_redis_that_the_readme_makes_are_what_it_takes(tmp_path: Path) -> None:
+class RedisOfThePod(RedisServer):
+    """Takes the arguments of the pod, and the file of users that the README makes."""
+
+    def __init__(self, directory: Path, arguments: list[str], users: Path) -> None:
+        super().__init__(directory)
+        settings = [argument.removeprefix("--") for argument in arguments[1:]]
+        self._lines = [line for line in settings if line.split(" ")[0] not in ("bind", "dir", "aclfile")]
+        self._lines += ["bind 127.0.0.1", f"port {self.port}", f"dir {directory}", f"aclfile {users}"]
+
+    def command(self) -> list[str]:
+        path = self.directory / "redis.conf"
+        path.write_text("\n".join([*self._lines, ""]), "utf-8")
+        return [str(find_redis()), str(path)]
+
+    def client(self, user: str | None = "chat", password: str | None = "secret") -> redis.asyncio.Redis:
+        return redis.asyncio.Redis(port=self.port, username=user, password=password)
+
+    def _answers(self) -> bool:
+        """As the pod's probe asks."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(b"AUTH probe none\r\nPING\r\n")
+            return connection.makefile("rb").read(12) == b"+OK\r\n+PONG\r\n"
+        return False
+
+
+@pytest.fixture
+def redis_of_the_pod(everything: list[Manifest], tmp_path: Path) -> Iterator[RedisOfThePod]:
     """The README's own lines, run, and the result given to a real Redis."""
     readme = (FOLDER / "README.md").read_text("utf-8")
     made = re.search(r"^   (\{ echo .*?) > users\.acl$", readme, re.MULTILINE | re.DOTALL)
     assert made is not None
-    acl = subprocess.run(
+    users = subprocess.run(
         ["bash", "-c", f"REDIS_PASSWORD=secret; {made[1]}"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert hashlib.sha256(b"secret").hexdigest() in acl
-    (tmp_path / "users.acl").write_text(f"{acl}user default on nopass +ping\n".replace("user default reset\n", ""))
-    server = RedisServer(tmp_path, "--aclfile", str(tmp_path / "users.acl"))
+    lines = (ROOT / "deploy" / "redis" / "users.conf").read_text("utf-8").splitlines()
+    names = [line.split(" ")[1] for line in lines if line.startswith("user ")]
+    assert [line.split(" ")[1] for line in users.splitlines()] == ["default", *names]
+    assert users.splitlines()[0] == NO_DEFAULT_USER, "as in compose"
+    (tmp_path / "users.acl").write_text(users, "utf-8")
+    server = RedisOfThePod(tmp_path, container(everything, "redis")["args"], tmp_path / "users.acl")
     server.start()
+    yield server
     server.stop()
+
+
+@pytest.mark.parametrize(("user", "password"), [(None, None), ("default", ""), ("chat", "wrong")])
+async def test_redis_lets_nobody_in_but_its_users(
+    redis_of_the_pod: RedisOfThePod, user: str | None, password: str | None
+) -> None:
+    async with redis_of_the_pod.client(user, password) as client:
+        with pytest.raises(AuthenticationError):
+            await client.get("chat:user:alice")
+
+
+async def test_what_scripts_stored_outlives_the_pod(redis_of_the_pod: RedisOfThePod) -> None:
+    """Redis 8 replays its file as the default user, and drops what that user may not do."""
+    keys = ["chat:user:alice", "chat:user:bob"]
+    async with redis_of_the_pod.client() as client:
+        script = await client.script_load("redis.call('SET', KEYS[1], 'kept') redis.call('SET', KEYS[2], 'kept')")
+        await client.evalsha(script, 2, *keys)
+    redis_of_the_pod.stop()
+    redis_of_the_pod.start()
+    async with redis_of_the_pod.client() as client:
+        assert [await client.get(key) for key in keys] == [b"kept", b"kept"]
 
 
 # More and fewer pods

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,9 @@ import psutil
 import pytest
 
 from tests.fake_chat import HIT_EVERY, SECRET, Fault
+from tests.fake_service import DEADLINE_SECONDS, ROOT, environment, fake_service
+from tests.pages import parsed
 from tests.redis_server import free_port
-
-ROOT = Path(__file__).parents[2]
-DEADLINE_SECONDS = 60
 
 
 @dataclass
@@ -65,26 +62,11 @@ class LoadTest:
         return dict(json.loads(self.report.read_text("utf-8"))) if self.report.exists() else {}
 
 
-def environment() -> dict[str, str]:
-    """This process's, without settings of the service and of load tests."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(("CHAT_", "LOADTEST_"))}
-    return outside | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Where the fake service answers."""
-    number = free_port()
-    log = tmp_path_factory.mktemp("fake") / "fake_chat.log"
-    with log.open("wb") as output:
-        command = [sys.executable, "tests/fake_chat.py", str(number)]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=output)
-    try:
-        wait_until(lambda: any(one.laddr.port == number for one in listeners(process.pid)), log)
+    with fake_service(tmp_path_factory.mktemp("fake")) as number:
         yield number
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture
@@ -103,17 +85,6 @@ def loadtest(port: int, tmp_path: Path) -> LoadTest:
     return LoadTest(environment() | settings, f"ws://127.0.0.1:{port}", report)
 
 
-def listeners(pid: int) -> list[Any]:
-    return [one for one in psutil.Process(pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN]
-
-
-def wait_until(condition: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, log.read_text("utf-8")
-        time.sleep(0.05)
-
-
 def test_a_service_that_does_as_it_should_passes(loadtest: LoadTest) -> None:
     run = loadtest.run()
     assert run.code == 0, run.output
@@ -128,6 +99,16 @@ def test_a_service_that_does_as_it_should_passes(loadtest: LoadTest) -> None:
     assert report["connections"]["sticky_ratio"] == 1
     assert sum(second["delivered"] for second in report["timeline"]) == 540
     assert report["same_worker"]["count"] + report["other_worker"]["count"] == 540
+
+
+def test_beside_the_report_is_a_page_of_the_same(loadtest: LoadTest) -> None:
+    run = loadtest.run()
+    path = loadtest.report.with_suffix(".html")
+    assert path.name in run.output
+    page = parsed(path.read_text("utf-8"))
+    assert page.verdict == "PASSED"
+    assert page.data == run.report
+    assert "Not measured" in page.text, "nobody may take another stack of this machine for the one that was loaded"
 
 
 def test_what_a_service_drops_repeats_and_reorders_is_found_and_told_apart(loadtest: LoadTest) -> None:

@@ -1,6 +1,5 @@
 """Prometheus's rules and Grafana's dashboard: whole, tested, and about nothing that nobody exports."""
 
-import json
 import os
 import re
 import shutil
@@ -24,40 +23,9 @@ from deploy.local.layout import read_layout
 from deploy.monitoring.scraping import local_configuration, write_local
 from tests.redis_server import free_port
 from tests.service import ROOT, load
+from tests.watched_metrics import EXPRESSIONS, FOLDER, alerts, names_in, panels, read_yaml
 
-FOLDER = ROOT / "deploy" / "monitoring"
-DASHBOARD = FOLDER / "grafana" / "dashboards" / "chat.json"
 START_SECONDS = 20.0
-
-_STRINGS = re.compile(r'"[^"]*"')
-_LABEL_LISTS = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
-_NAME = re.compile(r"(?<![\w$.])([a-z_][a-z0-9_]*)(?!\s*\()\b(?![\w(=!~])")
-_WORDS = frozenset(("and", "or", "unless", "by", "without", "bool", "offset"))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
-    return value
-
-
-def alerts() -> list[dict[str, Any]]:
-    return [rule for group in read_yaml(FOLDER / "alerts.yml")["groups"] for rule in group["rules"]]
-
-
-def panels() -> list[dict[str, Any]]:
-    return [panel for panel in json.loads(DASHBOARD.read_text("utf-8"))["panels"] if panel["type"] != "row"]
-
-
-def names_in(expression: str) -> set[str]:
-    """The metrics that a PromQL expression names."""
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", _LABEL_LISTS.sub("", _STRINGS.sub("", expression)))
-    return {name for name in _NAME.findall(bare) if name not in _WORDS}
-
-
-EXPRESSIONS = [
-    *((f"alert {rule['alert']}", rule["expr"]) for rule in alerts()),
-    *((f"panel {panel['title']}", target["expr"]) for panel in panels() for target in panel["targets"]),
-]
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +169,9 @@ def test_without_containers_the_same_jobs_ask_this_machines_ports(project: Path)
 
 def test_the_containers_names_and_ports_are_those_of_the_compose_file() -> None:
     jobs = {job["job_name"]: job for job in read_yaml(FOLDER / "prometheus.yml")["scrape_configs"]}
+    services = read_yaml(ROOT / "compose.yaml")["services"]
     for job in ("chat", "gateway"):
+        assert services[f"{job}-1"]["networks"]["inside"]["aliases"] == [job], "the others are copies of the first"
         (discovery,) = jobs[job]["dns_sd_configs"]
         assert (discovery["names"], discovery["port"]) == ([job], SERVICE_PORT)
     assert jobs["traefik"]["static_configs"] == [{"targets": [f"traefik:{OPERATOR_PORT}"]}]

@@ -210,7 +210,7 @@ def test_it_publishes_to_the_log_that_the_workers_have(
         answer = httpx.post(f"{gateway.http}/api/publish", json=body, headers=headers, trust_env=False)
         assert answer.status_code == 200
     with Redis.from_url(redis_server.url) as control:
-        ((position, _),) = control.xrevrange("{chat:0/1}:log", count=1)
+        ((position, _),) = control.xrevrange("{chat:0/1/2}:log", count=1)
     assert position.decode() == answer.json()["results"][0]["id"]
 
 

@@ -290,7 +290,7 @@ async def test_a_slot_moves_to_another_node(cluster: ClusterDeployment, channel:
 async def test_while_its_slot_moves_a_broker_refuses_nothing(cluster: ClusterDeployment, channel: str) -> None:
     """What a node did not carry out may be sent again, even without a key."""
     broker = RedisBroker(cluster.url, shards=1)
-    key = f"{{{channel}:0/1}}:log"
+    key = f"{{{channel}:0/1/1}}:log"
     source = cluster.owner_of(key)
     target = next(node for node in cluster.primaries if node is not source)
     moving: asyncio.Task[None] | None = None

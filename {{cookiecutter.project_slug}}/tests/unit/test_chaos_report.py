@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from loadtests.audit import audit
-from loadtests.chaos import report, table
+from loadtests.chaos import page, report, table
 from loadtests.chaos.report import ChaosReport, Difference, FaultRow, busiest_worker_excess, judge, percentile
 from loadtests.chaos.witness import Tally
 from loadtests.ledger import Ledger, Subscription
+from loadtests.report import write_json
+from tests.load_reports import made as made_report
+from tests.load_reports import processes
+from tests.pages import parsed
 
 SECOND = 1_000_000_000
 
@@ -195,6 +199,13 @@ def whole(*rows: FaultRow) -> ChaosReport:
         expected=2,
         delivered=2,
         said_late_p99_ms=1.0,
+        versions={"python": "3"},
+        machine={"cpus": 2},
+        matrix=made_report()["matrix"],
+        same_worker=made_report()["same_worker"],
+        other_worker=made_report()["other_worker"],
+        timeline=made_report()["timeline"],
+        processes=processes(),
     )
 
 
@@ -207,10 +218,52 @@ def test_the_table_has_a_row_for_each_fault() -> None:
 
 def test_a_run_without_rows_can_be_shown() -> None:
     assert table.render(whole()).startswith("PASSED")
+    assert parsed(page.render(whole())).verdict == "PASSED"
+
+
+def test_the_page_says_first_what_came_of_it() -> None:
+    shown = parsed(page.render(whole(made(flawless()))))
+    assert shown.verdict == "PASSED"
+    assert shown.headline == (
+        "1 fault, and 2 of 2 deliveries arrived: nothing was lost, doubled or out of order, "
+        "and everybody was back in time."
+    )
+    lost = whole(made(flawless()) | {"lost": 7})
+    assert parsed(page.render(lost)).verdict == "FAILED"
+    assert "kill-worker: 7 deliveries lost" in parsed(page.render(lost)).headline
+
+
+def test_the_page_has_a_row_and_a_bar_for_each_fault() -> None:
+    shown = parsed(page.render(whole(made(flawless()), made(flawless(), fault="freeze-redis", target="redis"))))
+    rows = shown.tables["A row for each fault"]
+    assert [row[0] for row in rows[1:]] == ["kill-worker chat-1", "freeze-redis redis"]
+    assert dict(zip(rows[0], rows[1], strict=True)) == {
+        "fault": "kill-worker chat-1",
+        "at": "1.0",
+        "lasted": "2.0",
+        "hit": "2",
+        "lost connection": "2",
+        "back, p50": "0.10",
+        "back, p99": "2.00",
+        "back, last": "2.00",
+        "sent": "1",
+        "lost": "0",
+        "twice": "0",
+        "out of order": "0",
+        "recovered": "2",
+        "not recovered": "0",
+    }
+    assert shown.charts["Faults"].count('<rect class="bar"') == 2
+    assert shown.charts["Latency to another worker, over time"].count('<rect class="band"') == 2
+
+
+def test_the_page_carries_the_report() -> None:
+    written = whole(made(flawless()))
+    assert parsed(page.render(written)).data == json.loads(json.dumps(written))
 
 
 def test_the_file_holds_the_report_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "new" / "chaos.json"
-    report.write(whole(made(flawless())), path)
-    assert json.loads(path.read_text("utf-8")) == whole(made(flawless()))
+    write_json(whole(made(flawless())), path)
+    assert json.loads(path.read_text("utf-8")) == json.loads(json.dumps(whole(made(flawless()))))
     assert [one.name for one in path.parent.iterdir()] == ["chaos.json"], "no draft is left"

@@ -303,3 +303,15 @@ def test_what_is_none_of_the_protocol_is_refused(text: str) -> None:
 def test_patterns_overlap_when_a_topic_can_match_both(one: str, other: str, whether: bool) -> None:
     assert overlap(one, other) is whether
     assert overlap(other, one) is whether
+
+
+def test_what_is_ephemeral_is_said_once_without_a_ref_or_not_at_all() -> None:
+    session = ClientSession()
+    session.send_ephemeral("room/1", "typing")
+    session.connected()
+    assert sent(session) == []
+    session.send_ephemeral("room/1", "typing")
+    assert sent(session) == [{"type": "send", "topic": "room/1", "data": "typing", "ephemeral": True}]
+    session.disconnected()
+    session.connected()
+    assert sent(session) == []

@@ -87,6 +87,17 @@ def test_images_are_pinned_to_what_runs_without_containers() -> None:
     assert re.fullmatch(r"redis:\d+\.\d+\.\d+", SERVICES["redis"]["image"])
 
 
+def test_the_load_test_has_the_same_versions_in_its_container() -> None:
+    pins = {
+        name: dict(
+            re.findall(r"^([\w.-]+)==(\S+)", (PROJECT_ROOT / "requirements" / name).read_text("utf-8"), re.MULTILINE)
+        )
+        for name in ("runtime.txt", "loadtest.txt", "dev.txt")
+    }
+    assert pins["runtime.txt"].keys() | {"locust"} <= pins["loadtest.txt"].keys()
+    assert pins["loadtest.txt"].items() <= pins["dev.txt"].items()
+
+
 def test_no_secret_is_in_the_compose_file() -> None:
     text = (PROJECT_ROOT / "compose.yaml").read_text("utf-8")
     assert not re.search(r"(SECRET|PASSWORD)\w*\s*[:=]", text)

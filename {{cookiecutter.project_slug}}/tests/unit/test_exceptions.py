@@ -1,4 +1,4 @@
-"""The error tree and the codes."""
+"""The error tree."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from distributed_websocket import exceptions
-from distributed_websocket.codes import CloseCode, ErrorCode, may_reconnect
+from distributed_websocket.codes import ErrorCode
 from distributed_websocket.exceptions import (
     BrokerError,
     InvalidMessage,
     InvalidSubscription,
     InvalidSubscriptionMessage,
+    InvalidToken,
     LimitExceeded,
     NotAllowed,
     Overloaded,
@@ -25,6 +26,7 @@ TREE = {
     InvalidMessage: (WebSocketException, ErrorCode.INVALID_MESSAGE),
     InvalidSubscriptionMessage: (InvalidMessage, ErrorCode.INVALID_MESSAGE),
     InvalidSubscription: (InvalidSubscriptionMessage, ErrorCode.INVALID_TOPIC),
+    InvalidToken: (WebSocketException, ErrorCode.INVALID_TOKEN),
     NotAllowed: (WebSocketException, ErrorCode.NOT_ALLOWED),
     LimitExceeded: (WebSocketException, ErrorCode.RATE_LIMITED),
     Overloaded: (WebSocketException, ErrorCode.OVERLOADED),
@@ -93,43 +95,3 @@ def test_what_was_received_is_quoted(received: object, quoted: str) -> None:
 def test_a_quotation_is_short_and_can_be_sent_whatever_was_received(received: str) -> None:
     assert len(quote(received)) <= 83
     assert quote(received).encode()
-
-
-@pytest.mark.parametrize(
-    ("code", "reconnect"),
-    [
-        (1000, False),
-        (1001, True),
-        (1006, True),
-        (1008, False),
-        (1009, False),
-        (1011, True),
-        (1012, True),
-        (1013, True),
-        (3999, True),
-        (4000, True),
-        (4499, True),
-        (4500, False),
-        (4999, False),
-    ],
-)
-def test_a_close_code_says_whether_to_come_back(code: int, reconnect: bool) -> None:
-    assert may_reconnect(code) is reconnect
-
-
-def test_the_close_codes_carry_the_policy_that_their_names_promise() -> None:
-    """A slow client or one with an old token must come back; a refused one must not."""
-    terminal = {code for code in CloseCode if not code.reconnect}
-    assert terminal == {
-        CloseCode.NORMAL,
-        CloseCode.POLICY_VIOLATION,
-        CloseCode.MESSAGE_TOO_BIG,
-        CloseCode.CONNECTION_LIMIT,
-    }
-    assert CloseCode(4001) is CloseCode.SLOW
-
-
-@pytest.mark.parametrize("code", CloseCode)
-def test_a_close_reason_fits_into_a_control_frame(code: CloseCode) -> None:
-    """RFC 6455 §5.5: 125 bytes, two of them for the code."""
-    assert len(code.reason.encode()) <= 123

@@ -155,6 +155,22 @@ async def test_stopping_publishes_what_was_accepted_and_leaves_no_task(
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_it_says_what_waits_and_how_long_the_most_silent_shard_has_been_silent(
+    log_feed: LogFeed, broker: FaultyBroker, manager: Manager
+) -> None:
+    await eventually(lambda: log_feed.not_ready_reason is None)
+    broker.hanging.add("append")
+    log_feed.submit(pending(1))
+    assert log_feed.waiting_bytes == len(pending(1).record.body)
+    broker.heal()
+    await eventually(lambda: log_feed.waiting_bytes == 0)
+    (reader,) = log_feed.follow(topic_of(broker, 1))
+    reader.heard_at -= 1_000
+    assert 1_000 <= log_feed.silent_seconds < 1_100
+    await log_feed.stop()
+    assert log_feed.silent_seconds == 0.0
+
+
 async def history(log_feed: LogFeed, topic: str, before: str = "", limit: int = 3) -> tuple[list[int], bool]:
     found, more = await log_feed.history(topic, before, limit)
     return [int(entry.body.split(b":")[-1][:-1]) for entry in found], more
@@ -255,6 +271,46 @@ async def test_the_listener_survives_every_failure_and_says_that_it_does_not_hea
     await eventually(lambda: plain_feed.not_ready_reason is None)
     plain_feed.submit(pending(2))
     await eventually(lambda: manager.entries)
+
+
+async def test_a_connection_that_cannot_be_closed_does_not_keep_it_from_a_new_one(
+    plain_feed: PlainFeed, plain_broker: PlainBroker, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        failed.append(True)
+        raise ConnectionError("cannot say goodbye")
+
+    failed: list[bool] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(plain_broker, "disconnect", fail)
+        plain_broker.failing.add("get_message")
+        await eventually(lambda: failed)
+    assert "get_message failed" in str(plain_feed.not_ready_reason)
+    plain_broker.failing.clear()
+    await eventually(lambda: plain_feed.not_ready_reason is None)
+    plain_feed.submit(pending(1))
+    await eventually(lambda: manager.entries)
+
+
+async def test_without_probes_a_silent_broker_is_believed_and_one_that_fails_is_not(
+    plain_broker: PlainBroker, manager: Manager
+) -> None:
+    made = PlainFeed(plain_broker, "channel", on_batch=manager.batch, settle=manager.settle, probe_seconds=None)
+    await made.start()
+    await eventually(lambda: made.not_ready_reason is None)
+    assert made.silent_seconds == 0.0
+    made.submit(pending(1))
+    await eventually(lambda: manager.entries)
+    plain_broker.failing |= {"get_message", "connect"}
+    await eventually(lambda: "failed" in str(made.not_ready_reason))
+    plain_broker.failing.clear()
+    await eventually(lambda: made.not_ready_reason is None)
+    await made.stop()
+
+
+async def test_with_probes_it_says_how_long_it_has_been_silent(plain_feed: PlainFeed) -> None:
+    plain_feed._heard_at -= 1_000
+    assert 1_000 <= plain_feed.silent_seconds < 1_100
 
 
 async def test_it_is_bounded(plain_feed: PlainFeed, monkeypatch: pytest.MonkeyPatch) -> None:

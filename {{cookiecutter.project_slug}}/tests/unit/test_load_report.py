@@ -1,53 +1,18 @@
 """The report as a file and as a table."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from loadtests import report, table
-from loadtests.audit import audit
-from loadtests.histogram import Histogram
-from loadtests.ledger import Ledger
-from loadtests.report import Report
-from loadtests.verdict import Connections, Generator, judge
-
-
-def made(workers: int = 2, lost: int = 1) -> Report:
-    """Each worker's user sends one message to everybody; `lost` of the deliveries are missing."""
-    ledger = Ledger()
-    names = [f"chat-{number}" for number in range(1, workers + 1)]
-    members = [ledger.open(f"user at {name}", "room/1", name, "0-0") for name in names]
-    for sequence, name in enumerate(names, 1):
-        message = ledger.send("room/1", name, intended_ns=0)
-        ledger.acknowledge(message, f"5-{sequence}")
-        for member in members[lost if sequence == 1 else 0 :]:
-            ledger.deliver(member, message, f"5-{sequence}", now_ns=3_000_000)
-    connections = Connections(users=workers, joined=workers, by_worker=Counter(names), returned=1, returned_to_same=1)
-    generator = Generator(cpu=0.25, lag_p99_ms=1)
-    result = audit(ledger)
-    return report.build(
-        verdict=judge(result, connections, generator, workers=names, p99_ms=100),
-        audit=result,
-        connections=connections,
-        generator=generator,
-        lag=Histogram(),
-        connect=Histogram(),
-        acknowledge=Histogram(),
-        timeline=[],
-        started_at="2026-01-01T00:00:00+00:00",
-        workers=names,
-        settings={"users": workers},
-        versions={"python": "3"},
-        machine={"cpus": 2},
-    )
+from tests.load_reports import made
 
 
 def test_the_file_holds_the_report_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "new" / "latest.json"
     written = made()
-    report.write(written, path)
+    report.write_json(written, path)
     assert json.loads(path.read_text("utf-8")) == json.loads(json.dumps(written))
     assert [one.name for one in path.parent.iterdir()] == ["latest.json"], "no draft is left"
 

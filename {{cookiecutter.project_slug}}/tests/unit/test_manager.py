@@ -1,6 +1,7 @@
 """This worker's connections on one side, all workers on the other."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -125,6 +126,31 @@ async def test_topics_that_were_changed_by_hand_are_neither_followed_twice_nor_l
     assert manager.feed.follow("room/1")[0].followers == followers
 
 
+async def test_a_connection_leaves_one_line_without_what_was_said(
+    manager: WebSocketManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, module.__name__)
+    connection, _ = await join(manager, user="alice", topic="room/tea")
+    await manager.receive(connection, {"type": "send", "topic": "room/tea", "data": "a secret"})
+    await manager.close_connection(connection, CloseCode.DRAIN)
+    (line,) = [record for record in caplog.records if record.message == "connection ended"]
+    told = {name: getattr(line, name) for name in ("conn_id", "user", "worker", "code", "topics")}
+    assert told == {"conn_id": "c1", "user": "alice", "worker": "chat-1", "code": 1012, "topics": 1}
+    assert 0 <= line.seconds < 60  # type: ignore[attr-defined]
+    assert "a secret" not in str(vars(line))
+
+
+async def test_it_says_how_much_is_on_its_way_and_how_long_nothing_was_heard(manager: WebSocketManager) -> None:
+    assert (manager.unsent_bytes, manager.waiting_bytes) == (0, 0)
+    _, raw = await join(manager)
+    raw.unsent_bytes = 7
+    manager.submit(Message(topic="room/1", data={"n": 1}))
+    assert manager.unsent_bytes == 7
+    assert manager.waiting_bytes > 0
+    await eventually(lambda: manager.waiting_bytes == 0)
+    assert 0 <= manager.silent_seconds < 60
+
+
 async def test_closing_a_connection_keeps_it_no_more(manager: WebSocketManager) -> None:
     wire = Wire()
     connection = await manager.new_connection(wire.websocket, "c1")
@@ -169,6 +195,17 @@ async def test_connections_of_a_user_are_bounded() -> None:
     fourth, _ = await join(manager, user="alice")
     for connection in (second, third, fourth):
         manager.remove_connection(connection)
+
+
+async def test_a_client_that_vanishes_during_its_handshake_does_not_count() -> None:
+    manager = WebSocketManager("channel", limits=Limits(connections_per_user=1))
+    gone = Wire()
+    gone.vanish()
+    with pytest.raises((OSError, WebSocketDisconnect)):
+        await manager.new_connection(gone.websocket, "c1", user="alice")
+    assert len(manager) == 0
+    connection, _ = await join(manager, user="alice")
+    manager.remove_connection(connection)
 
 
 async def test_connections_of_a_worker_are_bounded() -> None:
@@ -305,6 +342,10 @@ async def test_whoever_waits_for_an_ack_is_told_when_it_does_not_come() -> None:
         assert types(raw) == ["welcome", "error", "ack"]
 
 
+async def test_without_a_log_nobody_is_present() -> None:
+    assert WebSocketManager("channel", broker=PlainBroker()).present == 0
+
+
 async def test_without_a_log_an_ack_has_no_position() -> None:
     async with WebSocketManager("channel", broker_class=PlainBroker) as manager:
         await eventually(lambda: manager.not_ready_reason is None)
@@ -392,6 +433,7 @@ async def test_presence_follows_subscriptions() -> None:
         await eventually(lambda: manager.not_ready_reason is None)
         connection, raw = await join(manager, user="alice")
         await manager.receive(connection, {"type": "subscribe", "topic": "room/1"})
+        assert manager.present == 1
         await eventually(lambda: "joined" in types(raw))
         await manager.receive(connection, {"type": "presence", "topic": "room/1"})
         await eventually(lambda: types(raw)[-1] == "presence")

@@ -112,6 +112,20 @@ async def test_who_comes_and_goes_before_the_broker_was_told_is_not_mentioned_tw
     await eventually(lambda: broker.told == [("entered", ROOM), ("left", ROOM)])
 
 
+async def test_who_came_and_went_while_the_broker_was_away_is_not_mentioned(here: Presence, broker: Recording) -> None:
+    broker.failure = BrokerError("down")
+    connection = client()
+    here.enter(connection, "room/1")
+    assert len(here) == 1
+    here.leave(connection, "room/1")
+    assert len(here) == 0
+    await eventually(lambda: not here._lingering)
+    broker.failure = None
+    here.enter(client("bob"), "room/1")
+    await eventually(lambda: broker.told)
+    assert broker.told == [("entered", Place("room/1", "bob"))]
+
+
 @pytest.mark.parametrize(
     ("user", "pattern"),
     [(None, "room/1"), ("", "room/1"), ("a\nb", "room/1"), ("alice", "room/#"), ("alice", "secret")],

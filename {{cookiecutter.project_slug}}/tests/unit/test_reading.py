@@ -230,6 +230,21 @@ async def test_a_log_that_cannot_be_reached_says_so_to_whoever_waits_for_its_pos
     await reader.opened()
 
 
+async def test_several_may_wait_until_the_same_position_was_handed_over(
+    start: Start, broker: FaultyBroker, heard: Heard
+) -> None:
+    reader = start()
+    await reader.opened()
+    waiting = [asyncio.create_task(reader.reached("1-0")) for _ in range(3)]
+    waiting.append(asyncio.create_task(reader.reached(f"{2**60}-0")))
+    await asyncio.sleep(0)
+    await publish(broker, 1)
+    await asyncio.wait_for(asyncio.gather(*waiting[:3]), 10)
+    assert heard.numbers == [b"1"]
+    assert not waiting[3].done()
+    waiting[3].cancel()
+
+
 async def test_a_batch_that_could_not_be_handed_over_comes_again(
     start: Start, broker: FaultyBroker, heard: Heard
 ) -> None:

@@ -1,7 +1,8 @@
 """Every fault that the original library had, and two of its rivals: each test tells its story in one sentence.
 
-Those of its topic matching are in `test_topics.py`, of its authentication in `test_auth.py`, of its proxy in
-`test_proxy.py`.
+Those of its topic matching are in `test_topics.py`, of its authentication in `test_auth.py` and `test_origin.py`, of
+its proxy in `integration/proxy/test_proxy.py`. That it had no heartbeat is in `test_server.py`, and no metrics in
+`integration/test_metrics.py`.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import pytest
 import redis.asyncio
 from fastapi import WebSocket
 
-from distributed_websocket import Connection, Message, WebSocketException, WebSocketManager
+from distributed_websocket import Connection, Limits, Message, WebSocketException, WebSocketManager
 from distributed_websocket.brokers.interface import Entry, Record
 from distributed_websocket.exceptions import BrokerError
 from tests.deadline import eventually
@@ -212,6 +213,22 @@ async def test_a_message_could_not_be_told_from_another(manager: WebSocketManage
         manager.submit(Message(topic="room/1", data={"n": 1}))
     await eventually(lambda: len(numbers(wire)) == 2)
     assert len({message["id"] for message in wire.received[1:]}) == 2
+
+
+async def test_one_client_could_say_as_much_and_as_often_as_it_liked() -> None:
+    """There was no limit of any kind."""
+    limits = Limits(message_bytes=100, messages_per_second=0.001, message_burst=3, subscriptions=1)
+    async with WebSocketManager("channel", limits=limits) as manager:
+        await eventually(lambda: manager.not_ready_reason is None)
+        (wire,), _ = await serve_all(manager, 1)
+        wire.say({"type": "send", "topic": "room/1", "n": "x" * 100})
+        wire.say({"type": "subscribe", "topic": "room/2"})
+        wire.say({"type": "send", "topic": "room/1", "n": 1})
+        wire.say({"type": "send", "topic": "room/1", "n": 2})
+        await eventually(lambda: len(wire.received) == 5)
+        errors = [message["code"] for message in wire.received if message["type"] == "error"]
+        assert errors == ["too_large", "too_many_subscriptions", "rate_limited"]
+        await eventually(lambda: numbers(wire) == [1])
 
 
 # Exceptions

@@ -609,3 +609,50 @@ async def test_an_unforeseen_exception_is_the_callers(client: Client, monkeypatc
     with pytest.raises(ZeroDivisionError):
         await client.manager.receive(client.connection, {"type": "send", "topic": "a"})
     assert issubclass(InvalidMessage, WebSocketException)
+
+
+# Types of the service's own
+
+
+async def test_a_type_of_ones_own_is_handled_with_its_errors_told(manager: WebSocketManager, client: Client) -> None:
+    @manager.on("shout")
+    def shout(connection: Connection, message: Message) -> None:
+        if not message.get("text"):
+            raise InvalidMessage("a shout needs a text")
+        connection.write_json({"type": "shouted", "topic": message.topic, "text": message.get("text").upper()})
+
+    @manager.on("whisper")
+    async def whisper(connection: Connection, message: Message) -> None:
+        shout(connection, message)
+
+    assert await client.ask("shout", text="a") == {"type": "shouted", "topic": None, "text": "A"}
+    assert await client.ask("whisper", text="b", topic="room/1") == {"type": "shouted", "topic": "room/1", "text": "B"}
+    for kind in ("shout", "whisper"):
+        refused = await client.ask(kind, ref=7)
+        assert (refused["code"], refused["detail"], refused["ref"]) == ("invalid_message", "a shout needs a text", 7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [({"topic": "a/+"}, "invalid_topic"), ({"topic": 5}, "invalid_message"), ({"conn_id": "c1"}, "invalid_message")],
+)
+async def test_a_type_of_ones_own_obeys_the_rules_of_all(
+    manager: WebSocketManager, client: Client, fields: Fields, code: str
+) -> None:
+    manager.on("shout")(lambda connection, message: connection.write_json({"type": "shouted"}))
+    assert (await client.ask("shout", **fields))["code"] == code
+
+
+async def test_what_the_service_handles_is_not_handled_twice(manager: WebSocketManager) -> None:
+    with pytest.raises(ValueError, match="'send' are handled already"):
+        manager.on("send")(lambda connection, message: None)
+
+
+async def test_a_message_of_ones_own_type_reaches_the_subscribers(manager: WebSocketManager, client: Client) -> None:
+    manager.on("react")(lambda connection, message: manager.submit(message, connection, message.ref))
+    await client.ask("subscribe", topic="room/1")
+    await client.ask("react", topic="room/1", emoji="+1", ref=1)
+    await eventually(lambda: {"ack", "react"} <= {message["type"] for message in client.raw.received})
+    (reaction,) = [message for message in client.raw.received if message["type"] == "react"]
+    assert (reaction["topic"], reaction["emoji"], reaction["from"]) == ("room/1", "+1", "alice")
+    assert reaction["id"]

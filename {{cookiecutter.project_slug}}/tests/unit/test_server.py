@@ -304,6 +304,18 @@ async def test_a_frame_that_breaks_the_protocol_ends_the_connection_with_1002(wo
     await eventually(lambda: not worker.sockets() and not len(worker.manager))
 
 
+async def test_a_client_that_goes_on_breaking_the_protocol_is_told_once(worker: Worker) -> None:
+    async with plain(worker.url) as client:
+        await eventually(lambda: len(worker.manager) == 1)
+        (protocol,) = worker.sockets()
+        protocol.data_received(b"\x83\x00")
+        timer = protocol.close_timer
+        protocol.data_received(b"\x83\x00")
+        assert protocol.close_timer is timer, "it may put off its end"
+        assert (await client.rest()).count(struct.pack("!H", 1002)) == 1
+    await eventually(lambda: not worker.sockets() and not len(worker.manager))
+
+
 async def test_what_comes_after_the_end_is_not_handled(worker: Worker) -> None:
     async with plain(worker.url) as client:
         await eventually(lambda: len(worker.manager) == 1)

@@ -130,6 +130,7 @@ async def test_what_the_settings_say_of_the_log_reaches_its_broker(monkeypatch: 
     broker = log.open_log("redis://host", loaded)
     assert (broker.shards, broker._bounds, broker._durability) == (7, (100, 60, 10), "disk")
     assert log.open_log("memory://", loaded).shards == 7
+    assert broker.shard_levels == log.open_log("memory://", loaded).shard_levels == 2
     assert not isinstance(log.open_log("redis+pubsub://host", loaded), LogBroker)
 
 

@@ -15,8 +15,8 @@ from distributed_websocket.exceptions import InvalidSubscription
 from distributed_websocket.topics import (
     MQTT_MAX_TOPIC_BYTES,
     TopicIndex,
-    first_level,
     is_pattern,
+    leading_levels,
     matches,
     validate_pattern,
     validate_topic,
@@ -222,8 +222,10 @@ def test_a_pattern_is_told_by_its_wildcards() -> None:
     assert [is_pattern(text) for text in ("a/b", "a/+", "#", "a+", "")] == [False, True, True, True, False]
 
 
-def test_the_first_level_is_what_precedes_the_first_separator() -> None:
-    assert [first_level(text) for text in ("room/1/x", "room", "/room", "+/x", "#")] == ["room", "room", "", "+", "#"]
+def test_the_leading_levels_are_what_precedes_a_separator() -> None:
+    topics = ("room/1/x", "room", "/room", "+/x", "#", "a//b")
+    assert [leading_levels(topic, 1) for topic in topics] == ["room", "room", "", "+", "#", "a"]
+    assert [leading_levels(topic, 2) for topic in topics] == ["room/1", "room", "/room", "+/x", "#", "a/"]
 
 
 # --- Matching ---------------------------------------------------------------------------------------------------------

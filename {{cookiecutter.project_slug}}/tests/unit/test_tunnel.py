@@ -1,12 +1,16 @@
 """`FrameWalk`: where messages end in a stream of frames, however it is cut."""
 
+import asyncio
+import sys
 from itertools import accumulate, pairwise
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
+from distributed_websocket import tunnel
 from distributed_websocket.tunnel import FrameWalk
 
 LENGTHS = st.sampled_from([0, 1, 2, 124, 125, 126, 127, 65_535, 65_536, 70_000]) | st.integers(0, 300)
@@ -68,8 +72,26 @@ def test_a_close_frame_is_seen_with_its_header(message: list[Frame]) -> None:
     assert walk.closing
 
 
+@pytest.mark.parametrize("length", [0, 125, 126, 65_535, 65_536])
+@pytest.mark.parametrize("mask", [True, False])
+def test_a_frame_that_comes_byte_by_byte_ends_with_its_last_byte(length: int, mask: bool) -> None:
+    walk = FrameWalk()
+    *frame, last = Frame(Opcode.BINARY, bytes(length)).serialize(mask=mask)
+    for byte in frame:
+        assert walk.feed(bytes([byte])) == 0
+        assert not walk.between_messages
+    assert walk.feed(bytes([last])) == 1
+    assert walk.between_messages
+
+
 @pytest.mark.parametrize("length", [2**31, 2**63, 2**64 - 1])
 def test_a_frame_of_a_length_that_never_comes_never_ends(length: int) -> None:
     walk = FrameWalk()
     assert walk.feed(b"\x82\xff" + length.to_bytes(8, "big") + bytes(1000)) == 0
     assert not walk.between_messages
+
+
+def test_where_a_hang_up_cannot_be_asked_for_nobody_has_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """POLLRDHUP is Linux's. Elsewhere an end is noticed when it is read."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not tunnel._has_hung_up(Mock(spec=asyncio.Transport))

@@ -422,6 +422,21 @@ test("history and presence are answered", () =>
     assert.deepEqual([members.map(({ user }) => user), total], [["alice"], 1]);
   }));
 
+test("what is ephemeral reaches who is there and is not stored", () =>
+  onStage({}, async (it, open) => {
+    const [client, other] = [await open(), await open({ token: await it.token(600, "bob") })];
+    const room = await other.subscribe("room/1");
+    client.sendEphemeral("room/1", "typing");
+    assert.deepEqual(await take(room, 1), ["typing"]);
+    await it.down();
+    await until(() => client.state === "reconnecting");
+    client.sendEphemeral("room/1", "lost");
+    await it.up();
+    await inTime(client.send("room/1", "said"));
+    assert.deepEqual(await take(room, 1), ["said"]);
+    assert.deepEqual(await it.stored("room/1"), ["said"]);
+  }));
+
 test("a slow caller is not flooded and misses nothing", () =>
   onStage({}, async (it, open) => {
     const client = await open({ maxWaiting: 100 });

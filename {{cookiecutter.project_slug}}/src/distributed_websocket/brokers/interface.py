@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypedDict, runtime_checkabl
 import orjson
 
 from ..message import RESERVED, Message
-from ..topics import first_level, is_pattern
+from ..topics import is_pattern, leading_levels
 
 CONTROL_SHARD: Final = 0
 """The shard of what goes to everybody or to named connections, whatever its topic. Every worker reads it."""
@@ -134,21 +134,28 @@ def is_valid_broker(candidate: Any) -> bool:
 
 
 class LogBroker(BrokerInterface):
-    """A broker with a log per shard. Positions grow within a shard and order it; errors are raised as `BrokerError`."""
+    """A broker with a log per shard. Positions grow within a shard and order it; errors are raised as `BrokerError`.
 
-    def __init__(self, *, shards: int) -> None:
+    The first `shard_levels` levels of a topic decide its shard: with 1 all of `room/...` is one shard, with 2 each
+    `room/NAME` lies with all below it, and the rooms spread. All processes of one service must have the same numbers.
+    """
+
+    def __init__(self, *, shards: int, shard_levels: int = 1) -> None:
         if shards < 1:
             raise ValueError(f"shards must be at least 1, not {shards}")
+        if shard_levels < 1:
+            raise ValueError(f"shard_levels must be at least 1, not {shard_levels}")
         self.shards = shards
+        self.shard_levels = shard_levels
         self._read_to: dict[str, list[str]] = {}
 
     def shard_of(self, topic: str) -> int:
-        """The shard of a topic, or of a pattern whose first level is no wildcard: a hash of the first level."""
-        return zlib.crc32(first_level(topic).encode()) % self.shards if topic else CONTROL_SHARD
+        """The shard of a topic, or of a pattern without a wildcard in its leading levels: a hash of those levels."""
+        return zlib.crc32(leading_levels(topic, self.shard_levels).encode()) % self.shards if topic else CONTROL_SHARD
 
     def shards_of(self, pattern: str) -> Sequence[int]:
-        """The shards that can hold messages of a pattern: one, or all when its first level is a wildcard."""
-        if is_pattern(first_level(pattern)):
+        """The shards that can hold messages of a pattern: one, or all when a leading level is a wildcard."""
+        if is_pattern(leading_levels(pattern, self.shard_levels)):
             return range(self.shards)
         return (self.shard_of(pattern),)
 

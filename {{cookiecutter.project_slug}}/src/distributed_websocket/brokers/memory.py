@@ -78,8 +78,8 @@ class InMemoryBroker(LogBroker):
     `retention_messages` entries are kept per shard; positions and epochs end with the process.
     """
 
-    def __init__(self, *, shards: int = 1, retention_messages: int = 10_000) -> None:
-        super().__init__(shards=shards)
+    def __init__(self, *, shards: int = 1, shard_levels: int = 1, retention_messages: int = 10_000) -> None:
+        super().__init__(shards=shards, shard_levels=shard_levels)
         self._retention = retention_messages
         self._logs: dict[tuple[str, int], _Log] = {}
         self._places: dict[tuple[str, int], _Places] = {}

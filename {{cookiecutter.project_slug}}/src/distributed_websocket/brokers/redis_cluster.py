@@ -55,13 +55,13 @@ class ClusterClient(RedisClient):
                     if asked is not None:
                         return await self._ask(asked, commands)
                     return await self._send(await self._owner(slot), commands)
-                except AskError as exc:
-                    asked = Address(exc.host, exc.port)
-                    continue
-                except MovedError as exc:
+                except MovedError as exc:  # before AskError, of which redis-py makes it a kind
                     moved = range(slot, slot + 1)
                     others = [owner for owner in self._owners if owner[0] != moved]
                     self._owners = [(moved, Address(exc.host, exc.port)), *others]
+                except AskError as exc:
+                    asked = Address(exc.host, exc.port)
+                    continue
                 except TryAgainError:
                     await asyncio.sleep(PAUSE_SECONDS)
                 except ClusterDownError:
@@ -92,8 +92,7 @@ class ClusterClient(RedisClient):
     async def _owner(self, slot: int) -> Address:
         if not self._owners:
             async with self._looking:
-                if not self._owners:
-                    self._owners = await self._look_up()
+                self._owners = self._owners or await self._look_up()
         for slots, address in self._owners:
             if slot in slots:
                 return address

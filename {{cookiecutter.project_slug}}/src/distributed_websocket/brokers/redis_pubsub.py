@@ -125,4 +125,4 @@ async def _broker_errors(doing: str, seconds: float) -> AsyncIterator[None]:
     except TimeoutError as exc:
         raise BrokerError(f"could not {doing} Redis within {seconds:g} s") from exc
     except (RedisError, OSError) as exc:
-        raise BrokerError(f"could not {doing} Redis: {exc or type(exc).__name__}") from exc
+        raise BrokerError(f"could not {doing} Redis: {str(exc) or type(exc).__name__}") from exc

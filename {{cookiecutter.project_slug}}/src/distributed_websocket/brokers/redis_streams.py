@@ -53,13 +53,14 @@ class RedisBroker(LogBroker):
         redis_url: str,
         *,
         shards: int = 4,
+        shard_levels: int = 1,
         retention_messages: int = 10_000,
         retention_seconds: int = 86_400,
         idempotency_seconds: int = 120,
         durability: Durability = "memory",
         command_timeout_seconds: float = 5.0,
     ) -> None:
-        super().__init__(shards=shards)
+        super().__init__(shards=shards, shard_levels=shard_levels)
         if durability not in get_args(Durability):
             raise ValueError(f"durability must be one of {get_args(Durability)}, not {durability!r}")
         self._bounds = (retention_messages, retention_seconds, idempotency_seconds)
@@ -85,8 +86,8 @@ class RedisBroker(LogBroker):
             await self._client.reconnect()
 
     def _key(self, channel: str, shard: int) -> str:
-        # The number of shards is part of the name: with another number topics lie elsewhere, so it is another log.
-        return f"{{{channel}:{shard}/{self.shards}}}"
+        # What decides the shards is part of the name: with other numbers topics lie elsewhere, so it is another log.
+        return f"{{{channel}:{shard}/{self.shards}/{self.shard_levels}}}"
 
     async def append(self, channel: str, shard: int, records: Sequence[Record]) -> list[str]:
         key = self._key(channel, shard)
@@ -226,4 +227,4 @@ async def _broker_errors(doing: str) -> AsyncIterator[None]:
     try:
         yield
     except (RedisError, OSError) as exc:
-        raise BrokerError(f"could not {doing} Redis: {exc or type(exc).__name__}") from exc
+        raise BrokerError(f"could not {doing} Redis: {str(exc) or type(exc).__name__}") from exc

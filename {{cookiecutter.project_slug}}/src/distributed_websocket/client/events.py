@@ -66,4 +66,8 @@ class TokenExpired(NamedTuple):
     """`authenticate` with a fresh token."""
 
 
-Event = Delivered | Hole | Subscribed | Answered | Refused | Postponed | Welcomed | CaughtUp | Drain | TokenExpired
+SubscriberEvent = Delivered | Hole | Subscribed | Answered | Refused | Welcomed | CaughtUp
+"""What whoever uses the client asked for."""
+
+Event = SubscriberEvent | Postponed | Drain | TokenExpired
+"""The others are about the connection itself."""

@@ -11,7 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from ..auth import SUBPROTOCOL, InvalidToken
+from ..auth import SUBPROTOCOL
+from ..exceptions import InvalidToken
 from .errors import ConnectionEnded
 
 logger = logging.getLogger(__name__)

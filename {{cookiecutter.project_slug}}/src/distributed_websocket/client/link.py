@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ..codes import may_reconnect
 from .errors import ConnectionEnded
-from .events import Drain, Event, Postponed, TokenExpired
+from .events import Drain, Event, Postponed, SubscriberEvent, TokenExpired
 from .handshake import Handshake, Token
 from .session import ClientSession
 
@@ -37,7 +37,7 @@ class Link:
         token: Token | None,
         backoff: Callable[[], Iterator[float]],
         *,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[SubscriberEvent], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._session = session

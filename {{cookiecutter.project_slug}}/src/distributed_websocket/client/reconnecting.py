@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar, assert_never
 
 from ..backoff import delays
 from .errors import ConnectionEnded, RequestRefused
@@ -26,11 +26,11 @@ from .events import (
     Answered,
     CaughtUp,
     Delivered,
-    Event,
     Fields,
     Hole,
     Refused,
     Subscribed,
+    SubscriberEvent,
     Welcomed,
 )
 from .handshake import Handshake, Token
@@ -163,6 +163,12 @@ class Client:
         position: str | None = (await self._answer(self._session.send(topic, data))).get("id")
         return position
 
+    def send_ephemeral(self, topic: str, data: Any) -> None:
+        """Publish `data` to those who are there now. It is not stored, and may be lost."""
+        self._raise_if_ended()
+        self._session.send_ephemeral(topic, data)
+        self._link.flush()
+
     async def history(self, topic: str, *, limit: int = 50, before: str | None = None) -> Page:
         """The newest messages of a topic, or the newest of those before a position. Raises `RequestRefused`."""
         self._raise_if_ended()
@@ -276,7 +282,7 @@ class Client:
         finally:
             self._end(error)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: SubscriberEvent) -> None:
         match event:
             case Delivered(topic, message):
                 self._deliver(topic, message)
@@ -294,6 +300,8 @@ class Client:
             case CaughtUp(messages):
                 if self._on_caught_up is not None:
                     self._on_caught_up(messages)
+            case _:
+                assert_never(event)
 
     def _lost(self) -> None:
         if self.state is State.OPEN:

@@ -99,6 +99,12 @@ class ClientSession:
         """Publish; answered by an `ack`. Raises `TypeError` for data that JSON cannot say."""
         return self._ask({"type": "send", "topic": topic, "data": data}, again=True)
 
+    def send_ephemeral(self, topic: str, data: Any) -> None:
+        """Publish to those who are there now; to nobody without a connection. Raises `TypeError` as `send` does."""
+        text = encode({"type": "send", "topic": topic, "data": data, "ephemeral": True}).decode()
+        if self._connected:
+            self._outgoing.append(text)
+
     def history(self, topic: str, limit: int, before: str | None = None) -> str:
         more = {} if before is None else {"before": before}
         return self._ask({"type": "history", "topic": topic, "limit": limit, **more}, again=True)

@@ -6,7 +6,8 @@ from http import HTTPStatus
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
-from distributed_websocket.auth import Identity, InvalidToken, TokenVerifier, token_from
+from distributed_websocket.auth import Identity, TokenVerifier, token_from
+from distributed_websocket.exceptions import InvalidToken
 from distributed_websocket.origin import OriginPolicy
 
 

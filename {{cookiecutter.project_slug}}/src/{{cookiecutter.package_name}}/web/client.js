@@ -6,47 +6,17 @@
 //     await client.send("room/1", "hello");
 //     for await (const message of room) console.log(message.from, message.data);
 //
-// I/O and time are here; what is said, and what an answer means, is the business of session.js.
+// Connections and time are the business of link.js; what is said, and what an answer means, that of session.js.
 
-import { ClientSession, DIRECT, mayReconnect } from "./session.js";
+import { ConnectionEnded, RequestRefused } from "./errors.js";
+import { Link } from "./link.js";
+import { ClientSession, DIRECT } from "./session.js";
 import { Stream } from "./stream.js";
 
-const SUBPROTOCOL = "chat.v1";
-const LOST = 1006; // ended without a close frame (RFC 6455 §7.4.1)
-
-/** How long a handshake may take. */
-const OPEN_SECONDS = 10;
-
-/** A connection that lasted so long starts the backoff anew. One that is accepted and closed at once does not. */
-const LASTING_SECONDS = 2;
+export { ConnectionEnded, InvalidToken, RequestRefused } from "./errors.js";
 
 /** How many times `maxWaiting` may come for a paused subscription before the connection is given up for it. */
 const OVERFLOW = 10;
-
-/** The client is closed and does not come back. `closeCode` is why the server closed it, null when it did not. */
-export class ConnectionEnded extends Error {
-  name = "ConnectionEnded";
-
-  constructor(message, { closeCode = null, cause } = {}) {
-    super(message, { cause });
-    this.closeCode = closeCode;
-  }
-}
-
-/** The server answered a request with an error that trying again does not mend; `code` says which. */
-export class RequestRefused extends Error {
-  name = "RequestRefused";
-
-  constructor(code, detail) {
-    super(`${code}: ${detail}`);
-    this.code = code;
-  }
-}
-
-/** Thrown by a source of tokens that will give none: it ends the client. */
-export class InvalidToken extends Error {
-  name = "InvalidToken";
-}
 
 /** Seconds to wait before the first, second, ... new try: each random between 0 and a ceiling that doubles. */
 export function* delays(firstSeconds = 0.1, longestSeconds = 5) {
@@ -70,9 +40,9 @@ export function* delays(firstSeconds = 0.1, longestSeconds = 5) {
 export class Client {
   state = "connecting";
   welcome = {}; // what the server said on the newest connection: conn_id, worker, user
-  #url;
   #options;
   #session = new ClientSession();
+  #link;
   #streams = new Map();
   #direct;
   #answers = new Map();
@@ -81,18 +51,18 @@ export class Client {
   #awake = [];
   #error = null;
   #running = null;
-  #socket = null;
-  #leave = () => {}; // ends the connection that there is, or the wait for the next one
-  #timers = new Set();
-  #retrying = false;
 
   constructor(url, options = {}) {
     const none = () => {};
-    this.#url = url;
     this.#options = { onState: none, onHole: none, onCaughtUp: none, ...options };
     this.#options.maxWaiting ??= 1_000;
-    this.#options.heartbeatSeconds ??= 20;
-    this.#options.backoff ??= delays;
+    this.#link = new Link(url, this.#session, {
+      token: this.#options.token,
+      heartbeatSeconds: this.#options.heartbeatSeconds ?? 20,
+      backoff: this.#options.backoff ?? delays,
+      onEvent: (event) => this.#handle(event),
+      onLost: () => this.state === "open" && this.#setState("reconnecting"),
+    });
     this.#direct = this.#stream(DIRECT, this.#options.maxWaiting);
   }
 
@@ -108,7 +78,7 @@ export class Client {
   /** Close the connection. Iterations end when they have given what came until now. */
   async close() {
     this.#end(null);
-    this.#leave();
+    this.#link.stop();
     await this.#running;
   }
 
@@ -129,7 +99,7 @@ export class Client {
   sendEphemeral(topic, data) {
     this.#throwIfEnded();
     this.#session.sendEphemeral(topic, data);
-    this.#flush();
+    this.#link.flush();
   }
 
   /** The newest messages of a topic, oldest first, or the newest of those before a position: {messages, more}. */
@@ -157,7 +127,7 @@ export class Client {
     const stream = this.#stream(topic);
     this.#streams.set(topic, stream);
     const began = new Promise((resolve, reject) => this.#beginnings.set(topic, { resolve, reject }));
-    this.#flush();
+    this.#link.flush();
     await began;
     return stream;
   }
@@ -170,12 +140,12 @@ export class Client {
     this.#settle(this.#beginnings, topic);
     stream.end();
     this.#session.unsubscribe(topic);
-    this.#flush();
+    this.#link.flush();
   }
 
   #answer(ref) {
     const answer = new Promise((resolve, reject) => this.#answers.set(ref, { resolve, reject }));
-    this.#flush();
+    this.#link.flush();
     return answer;
   }
 
@@ -234,7 +204,7 @@ export class Client {
       stream.paused = true;
       this.#session.pause(topic);
     } else if (stream.length === OVERFLOW * maxWaiting) {
-      this.#leave();
+      this.#link.leave();
     }
   }
 
@@ -243,117 +213,18 @@ export class Client {
     if (stream.paused && stream.length <= half && stream === this.#streams.get(stream.topic)) {
       stream.paused = false;
       this.#session.resume(stream.topic);
-      this.#flush();
+      this.#link.flush();
     }
   }
 
-  // Connections
+  // What comes from the link
 
   async #run() {
     try {
-      let wait = this.#options.backoff();
-      while (this.state !== "closed") {
-        const token = await this.#token();
-        if (token !== undefined && this.state !== "closed") {
-          const opened = performance.now();
-          await this.#talk(token);
-          if (this.state === "open") this.#setState("reconnecting");
-          if (performance.now() - opened > LASTING_SECONDS * 1_000) wait = this.#options.backoff();
-        }
-        if (this.state !== "closed") await this.#sleep(wait.next().value);
-      }
+      await this.#link.run();
     } catch (error) {
       this.#end(error instanceof ConnectionEnded ? error : new ConnectionEnded(`unforeseen: ${error}`, { cause: error }));
     }
-  }
-
-  /** A token; null where none is needed, undefined when there may be one later. */
-  async #token() {
-    const { token = null } = this.#options;
-    try {
-      return typeof token === "function" ? await token() : token;
-    } catch (error) {
-      if (error instanceof InvalidToken) {
-        throw new ConnectionEnded(`there is no token: ${error.message}`, { cause: error });
-      }
-      console.warn("no fresh token:", error);
-      return undefined;
-    }
-  }
-
-  /** Use a connection from handshake to end. Rejects with `ConnectionEnded` when the client must not come back. */
-  #talk(token) {
-    const offered = token === null ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`];
-    const socket = new WebSocket(this.#url, offered);
-    return new Promise((resolve, reject) => {
-      const finish = (settle, value) => {
-        // A browser may take minutes to say that a connection is closed to which nobody answers: it is not waited for.
-        socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
-        socket.close();
-        this.#socket = null;
-        this.#leave = () => {};
-        this.#retrying = false;
-        for (const timer of this.#timers) clearTimeout(timer);
-        this.#timers.clear();
-        this.#session.disconnected();
-        settle(value);
-      };
-      this.#leave = () => finish(resolve);
-      // Why a handshake failed is not for scripts to know, and Node 20 says no more than this. Later, `close` says it.
-      socket.onerror = this.#leave;
-      socket.onclose = ({ code, reason }) => {
-        if (mayReconnect(code || LOST)) return finish(resolve);
-        const why = `the server closed the connection with ${code} ${reason}`.trim();
-        finish(reject, new ConnectionEnded(why, { closeCode: code }));
-      };
-      const handshake = this.#after(OPEN_SECONDS, this.#leave);
-      let heard;
-      socket.onopen = () => {
-        this.#cancel(handshake);
-        socket.onerror = () => {};
-        this.#socket = socket;
-        this.#session.connected();
-        this.#flush();
-        heard = performance.now();
-        this.#watch(() => heard);
-      };
-      socket.onmessage = ({ data }) => {
-        heard = performance.now();
-        try {
-          this.#receive(data);
-        } catch (error) {
-          finish(reject, error);
-        }
-      };
-    });
-  }
-
-  #receive(text) {
-    let events;
-    try {
-      events = this.#session.received(text);
-    } catch (error) {
-      throw new ConnectionEnded(`the server does not speak the protocol: ${error.message}`, { cause: error });
-    }
-    for (const event of events) this.#handle(event);
-    this.#flush();
-  }
-
-  /** Scripts cannot send pings: a silent server is asked for an echo, and left when none comes. */
-  #watch(heard) {
-    const { heartbeatSeconds } = this.#options;
-    this.#after(heartbeatSeconds, () => {
-      const before = heard();
-      if (performance.now() - before < heartbeatSeconds * 1_000) return this.#watch(heard);
-      this.#session.echo();
-      this.#flush();
-      this.#after(heartbeatSeconds, () => (heard() === before ? this.#leave() : this.#watch(heard)));
-    });
-  }
-
-  #flush() {
-    if (!this.#socket) return;
-    for (const text of this.#session.toSend()) this.#socket.send(text);
   }
 
   #handle(event) {
@@ -368,18 +239,13 @@ export class Client {
         return this.#settle(this.#answers, event.ref, event.answer);
       case "refused":
         return this.#refuse(event, new RequestRefused(event.code, event.detail));
-      case "postponed":
-        if (!this.#retrying) this.#retry(this.#options.backoff());
-        return undefined;
       case "welcomed":
         this.welcome = event.welcome;
         return this.#setState("open");
       case "caught up":
         return this.#options.onCaughtUp(event.messages);
-      case "drain":
-        return this.#after(Math.random() * event.withinSeconds, this.#leave);
       default:
-        return this.#refresh();
+        throw new TypeError(`no such event: ${event.kind}`);
     }
   }
 
@@ -398,33 +264,7 @@ export class Client {
     stream.end();
   }
 
-  #retry(wait) {
-    this.#retrying = this.#session.refused;
-    if (!this.#retrying) return;
-    this.#after(wait.next().value, () => {
-      this.#session.retry();
-      this.#flush();
-      this.#retry(wait);
-    });
-  }
-
-  /** Send a fresh token. Without one the server ends the connection, and the next handshake asks again. */
-  async #refresh() {
-    const { token } = this.#options;
-    if (typeof token !== "function") return;
-    const socket = this.#socket;
-    try {
-      const fresh = await token();
-      if (socket !== this.#socket) return; // the handshake of another connection took one of its own
-      if (fresh === null) return this.#leave(); // the cookie is fresh: come back with it
-      this.#session.authenticate(fresh);
-      this.#flush();
-    } catch (error) {
-      console.warn("no fresh token for this connection:", error);
-    }
-  }
-
-  // Ends, changes and time
+  // Ends and changes
 
   #end(error) {
     if (this.state === "closed") return;
@@ -454,30 +294,5 @@ export class Client {
   /** Resolves when anything arrived or changed. */
   #change() {
     return new Promise((resolve) => this.#awake.push(resolve));
-  }
-
-  /** Call `then` in a while, on this connection. */
-  #after(seconds, then) {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      then();
-    }, seconds * 1_000);
-    this.#timers.add(timer);
-    return timer;
-  }
-
-  #cancel(timer) {
-    clearTimeout(timer);
-    this.#timers.delete(timer);
-  }
-
-  #sleep(seconds) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, seconds * 1_000);
-      this.#leave = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 }

@@ -46,4 +46,3 @@ export function drawMembers(room) {
   const people = byId("people-button");
   people.textContent = room.members ? `${members.length} here` : "Room";
 }
-
