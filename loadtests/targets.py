@@ -8,6 +8,8 @@ from statistics import median
 
 from .bench import Measurement
 
+RATE, P99, CPU = "deliveries_per_second", "p99_ms", "cpu_us_per_delivery"
+
 
 class Unknown(Exception):
     """What a target compares was not measured; says which."""
@@ -71,6 +73,16 @@ def of(workload: str, figure: str, scale: float = 1.0, ours: str = "template") -
     return lambda medians: medians(ours, workload, figure) * scale
 
 
+def write_ratio(medians: Medians) -> float:
+    """CPU for a write, against the bare loop's. Deliveries that shared a write are no cheaper write."""
+
+    def cpu_us(contender: str) -> float:
+        together = medians(contender, "one_room_50k", "deliveries_per_write")  # 0: not counted, and never together
+        return medians(contender, "one_room_50k", CPU) * max(1.0, together)
+
+    return cpu_us("template") / cpu_us("bare_send")
+
+
 def added_p50_ms(medians: Medians) -> float:
     through, direct = (medians(name, "gateway_unloaded", "p50_ms") for name in ("template_gateway", "direct"))
     return through - direct
@@ -80,8 +92,6 @@ def gateway_ratio(medians: Medians) -> float:
     """Deliveries that one core of a gateway passes on, against the original's proxy."""
     return over("gateway", "deliveries_per_core", "original_gateway", "template_gateway")(medians)
 
-
-RATE, P99, CPU = "deliveries_per_second", "p99_ms", "cpu_us_per_delivery"
 
 TARGETS = (
     Target("one room, sustained: deliveries/s", 2_000_000, of("one_room", RATE)),
@@ -98,7 +108,7 @@ TARGETS = (
     ),
     Target("many rooms: messages/s in", 8_000, of("many_rooms", "messages_per_second")),
     Target("many rooms: the usual loop", 4, over("many_rooms", "messages_per_second", "usual_loop"), unit="×"),
-    Target("CPU per socket write ÷ a bare send's", 1.5, over("one_room_50k", CPU, "bare_send"), at_most=True, unit="×"),
+    Target("CPU per socket write ÷ a bare send's", 1.5, write_ratio, at_most=True, unit="×"),
     Target("idle, 1,000 connections: CPU", 1, of("idle_1000", "cpu", 100), at_most=True, unit="% of a core"),
     Target(
         "idle: memory per connection", 20, of("idle_1000", "bytes_per_connection", 1 / 1024), at_most=True, unit="KiB"

@@ -125,6 +125,16 @@ WORKLOADS = (
         gateway=True,
     ),
     Workload(
+        "gateway_10k",
+        "Through the gateway, one room of 500 at 10,000 deliveries/s: every message comes alone",
+        Kind.FIXED,
+        Load(connections=500, rooms=1, publishers=10),
+        (CPU, P50, P95, P99, DELIVERIES, CLIENT),
+        start=20.0,
+        higher_is_better=False,
+        gateway=True,
+    ),
+    Workload(
         "gateway_unloaded",
         "Through the gateway, two clients, 100 messages/s",
         Kind.FIXED,

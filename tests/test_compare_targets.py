@@ -38,8 +38,8 @@ def test_a_target_is_met_or_not_by_the_medians_of_the_rounds() -> None:
 def test_at_most_means_at_most() -> None:
     medians = Medians(
         [
-            measured("template", "one_room_50k", cpu_us_per_delivery=7.6),
-            measured("bare_send", "one_room_50k", cpu_us_per_delivery=5.0),
+            measured("template", "one_room_50k", cpu_us_per_delivery=3.8, deliveries_per_write=2.0),
+            measured("bare_send", "one_room_50k", cpu_us_per_delivery=5.0, deliveries_per_write=0.0),
             measured("template_gateway", "gateway_unloaded", p50_ms=0.7),
             measured("direct", "gateway_unloaded", p50_ms=0.5),
         ]

@@ -54,7 +54,7 @@ def test_no_placeholder_is_left(default_project: BakedProject) -> None:
 def test_python_files_hold_no_jinja(default_project: BakedProject) -> None:
     sources = [name for name in default_project.files() if name.endswith(".py")]
     assert sources
-    assert [name for name in sources if "cookiecutter" in default_project.text(name)] == []
+    assert [name for name in sources if "cookiecutter." in default_project.text(name)] == []
 
 
 def test_every_file_parses(default_project: BakedProject) -> None:

@@ -14,8 +14,6 @@ from typing import Final
 
 from distributed_websocket.auth import issue_token
 
-DIGITS: Final = 8
-CLOSED_MARK: Final = b"\x88"
 _NUMBER: Final = re.compile(rb'"n":"(\d{8})"')
 _CONNECTIONS_OF_A_USER: Final = 10
 _TCP_ESTABLISHED: Final = 1
@@ -131,12 +129,12 @@ def is_connected(client: socket.socket) -> bool:
 
 
 async def last_words(client: socket.socket) -> bytes:
-    """All that is left to read, until the worker ends the connection or resets it."""
+    """The last of what is left to read, until the worker ends the connection, resets it, or is silent for long."""
     loop = asyncio.get_running_loop()
     heard = b""
     try:
-        while read := await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 30):
+        while read := await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 20):
             heard = (heard + read)[-_SMALL:]
-    except ConnectionError:
+    except (ConnectionError, TimeoutError):
         pass
     return heard

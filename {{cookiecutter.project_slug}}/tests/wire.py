@@ -92,6 +92,7 @@ class RawWire:
         self.writes: list[bytes] = []
         self.unsent_bytes = 0
         self.ends: list[CloseCode] = []
+        self.ended_at = 0.0
         self.failure: Exception | None = None
         self.receiver: Receiver | None = None
         self.paused = False
@@ -118,6 +119,7 @@ class RawWire:
 
     def end(self, code: CloseCode) -> None:
         self.ends.append(code)
+        self.ended_at = asyncio.get_running_loop().time()
 
     async def drained(self) -> None:
         """Everything was taken."""

@@ -23,7 +23,7 @@ def test_nothing_is_lost_and_every_fault_has_a_row(containers: ProjectCopy) -> N
         | {f"CHAOS_{name}": value for name, value in small.items()},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((containers.root / "loadtests" / "reports" / "chaos.json").read_text("utf-8"))

