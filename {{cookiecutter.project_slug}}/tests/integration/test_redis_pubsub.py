@@ -145,12 +145,14 @@ async def test_a_redis_that_is_not_there_or_does_not_answer_is_a_broker_error(
     with pytest.raises(BrokerError, match="could not subscribe to Redis"):
         await nowhere.subscribe(channel)
     await nowhere.disconnect()
-    frozen = RedisPubSubBroker(own_redis.url.replace("redis:", "redis+pubsub:"), command_timeout_seconds=0.2)
+    frozen = RedisPubSubBroker(own_redis.url.replace("redis:", "redis+pubsub:"))
     await frozen.connect()
     own_redis.freeze()
+    frozen._timeout_seconds = 0.2
     with pytest.raises(BrokerError, match="could not publish to Redis within"):
         await frozen.publish(channel, {"topic": "a"})
     own_redis.thaw()
+    frozen._timeout_seconds = 5.0
     await frozen.publish(channel, {"topic": "a"})
     await frozen.disconnect()
 
