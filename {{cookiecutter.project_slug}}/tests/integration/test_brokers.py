@@ -465,7 +465,7 @@ async def test_a_redis_that_is_not_there_is_a_broker_error_that_says_so(channel:
 
 
 async def test_a_redis_that_does_not_answer_is_given_up_on(own_redis: RedisServer, channel: str) -> None:
-    broker = RedisBroker(own_redis.url, shards=1, command_timeout_seconds=0.2)
+    broker = RedisBroker(own_redis.url, shards=1, command_timeout_seconds=1)
     await broker.connect()
     own_redis.freeze()
     with pytest.raises(BrokerError):
@@ -479,10 +479,10 @@ async def test_a_silent_connection_is_read_from_for_as_long_as_was_asked(
     redis_broker: RedisBroker, channel: str, redis_server: RedisServer
 ) -> None:
     """redis-py 8 gives up a socket that is silent for its command timeout: a reader waits on purpose."""
-    broker = RedisBroker(redis_server.url, shards=1, command_timeout_seconds=0.1)
+    broker = RedisBroker(redis_server.url, shards=1, command_timeout_seconds=0.5)
     waiting = asyncio.create_task(read(broker, channel, wait=10))
-    await asyncio.sleep(0.5)
-    writer = RedisBroker(redis_server.url, shards=1)  # on a busy machine an answer may take longer than 0.1 s
+    await asyncio.sleep(1.5)
+    writer = RedisBroker(redis_server.url, shards=1)  # on a busy machine an answer may take longer than 0.5 s
     await writer.append(channel, 0, [record(1)])
     assert len(await waiting) == 1
     await writer.disconnect()
