@@ -69,7 +69,7 @@ class Node(RedisServer):
         wait_for(lambda: not self.info("replication")["connected_slaves"], "the replica is gone")
 
     def stop(self) -> None:
-        """At once: a primary told to end while a child of it writes for a replica waits for that child, and for long."""
+        """At once: a primary told to end while a child of it writes for a replica waits long for that child."""
         self.control.close()
         if self._process is not None:
             self.kill()
