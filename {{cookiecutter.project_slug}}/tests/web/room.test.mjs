@@ -27,6 +27,17 @@ test("without a log messages have no ids, and are in the order in which they cam
   assert.deepEqual(room.messages.map(({ text }) => text), ["a", "b", "c"]);
 });
 
+test("without a log what was read on an earlier visit says nothing of what comes now", () => {
+  const earlier = new Room("lobby", "alice");
+  for (const text of ["one", "two"]) earlier.receive({ type: "send", from: "bob", at: 1, data: { text } }, 0);
+  earlier.markRead();
+  const later = Date.now() + 2;
+  while (Date.now() < later);
+  const room = new Room("lobby", "alice", earlier.read);
+  room.receive({ type: "send", from: "bob", at: 2, data: { text: "three" } }, 0);
+  assert.equal(room.unread, 1);
+});
+
 test("one's own message takes the place of the one that was being sent", () => {
   const room = new Room("1", "alice");
   room.sending = [{ key: "k1" }, { key: "k2" }];

@@ -14,6 +14,7 @@ export class Room {
   typing = new Map(); // user to when it ends
   more = true; // whether there may be older messages
   loading = false;
+  #opened = Date.now();
   #unplaced = 0;
 
   /** `read` is the id of the newest message that was read before; null for none. */
@@ -63,8 +64,9 @@ export class Room {
     for (const fields of page) if (fields.type === "send") this.#add(fields);
   }
 
-  #add({ id = `0-${(this.#unplaced += 1)}`, from, at, data }) {
-    // A broker that stores nothing gives no ids: then they are in the order in which they came.
+  #add({ id = `${this.#opened}-${(this.#unplaced += 1)}`, from, at, data }) {
+    // A broker that stores nothing gives no ids: then they are in the order in which they came, and behind all that an
+    // earlier visit read.
     let index = this.messages.length;
     while (index > 0 && compare(this.messages[index - 1].id, id) > 0) index -= 1;
     if (this.messages[index - 1]?.id === id) return false;
