@@ -1,9 +1,9 @@
-"""A second Ctrl-C must not leave half of a clean-up undone."""
+"""Ctrl-C, where it must not leave something half done."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -11,6 +11,20 @@ from contextlib import contextmanager
 def undisturbed() -> Iterator[None]:
     """SIGINT and SIGTERM are ignored meanwhile."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def passed_on(to: Callable[[str], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM are somebody else's meanwhile: `to` gets their names."""
+    before = {
+        number: signal.signal(number, lambda given, _: to(signal.Signals(given).name))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:

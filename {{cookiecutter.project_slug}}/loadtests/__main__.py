@@ -18,7 +18,11 @@ def main() -> int:
         return 2
     from .run import run  # a second's worth of imports, for those who get so far
 
-    return run(settings)
+    if settings.processes == 1:
+        return run(settings)
+    from .distributed.master import here
+
+    return run(settings, here)
 
 
 sys.exit(main())

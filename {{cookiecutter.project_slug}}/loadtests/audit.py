@@ -127,7 +127,7 @@ class _Topic:
 
 def audit(ledger: Ledger) -> Audit:
     """Judge what the ledger holds now. It can go on, and be judged again."""
-    names = sorted(enumerate(ledger.workers), key=lambda one: _natural(one[1]))
+    names = sorted(enumerate(ledger.workers), key=lambda one: natural(one[1]))
     grid = {
         (origin, receiver): Pair(origin_name, receiver_name, latency=ledger.latency(origin, receiver))
         for origin, origin_name in names
@@ -204,7 +204,7 @@ def _received_before(subscription: Subscription, message: int) -> bool:
     return False
 
 
-def _natural(name: str) -> tuple[str, int]:
+def natural(name: str) -> tuple[str, int]:
     """chat-2 before chat-10."""
     stem, _, number = name.rpartition("-")
     return (stem, int(number)) if number.isdecimal() else (name, 0)

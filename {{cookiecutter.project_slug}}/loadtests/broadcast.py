@@ -72,12 +72,15 @@ class Broadcast:
         self.members.append(member)
         return len(self.members) - 1
 
+    def name_of(self, number: int) -> str:
+        return f"load-{number:05d}"
+
     def token_of(self, number: int) -> str:
         """The first member comes with the token that the gateway gave, the others with tokens as it would give them."""
         if number == 0:
             return self._login_token
         secret = self.settings.token_secret.get_secret_value()
-        return issue_token(_name(number), secret=secret, lifetime_seconds=self.settings.duration_seconds + 3600)
+        return issue_token(self.name_of(number), secret=secret, lifetime_seconds=self.settings.duration_seconds + 3600)
 
     def assign_rooms(self) -> None:
         """Deal the members over the rooms, worker by worker: each room gets its share of each worker's members.
@@ -211,7 +214,7 @@ class BroadcastUser(WebSocketUser):
             self._epoch = str(message.get("epoch") or "")
             self.resumable = message.get("position") is not None
             self.subscription = ledger.open(
-                _name(self.number),
+                self.scenario.name_of(self.number),
                 message["topic"],
                 self.worker,
                 message["position"] if self.resumable else self.scenario.arrivals.newest(),
@@ -262,7 +265,3 @@ class BroadcastUser(WebSocketUser):
         if self.subscription is not None:
             self.scenario.ledger.close(self.subscription)
             self._previous, self.subscription = self.subscription, None
-
-
-def _name(number: int) -> str:
-    return f"load-{number:05d}"

@@ -36,6 +36,8 @@ class ProcessWatch:
     def __init__(self, url: str) -> None:
         """`url` is what is loaded: another stack than that is not watched."""
         self.note = ""
+        self.generators = {GENERATOR: psutil.Process()}
+        """The load generator's own processes, by name."""
         self._layout: Layout | None = None
         self._series: dict[str, list[ProcessSecond]] = {}
         self._processes: dict[str, psutil.Process] = {}
@@ -58,8 +60,9 @@ class ProcessWatch:
         for process in self._layout.processes:
             with suppress(psutil.Error):
                 self._note(process.name, self._find(process.name), at_seconds, process)
-        with suppress(psutil.Error):
-            self._note(GENERATOR, self._processes.setdefault(GENERATOR, psutil.Process()), at_seconds, None)
+        for name, generator in self.generators.items():
+            with suppress(psutil.Error):
+                self._note(name, generator, at_seconds, None)
 
     def figures(self) -> ProcessFigures:
         series = [ProcessSeries(name=name, seconds=seconds) for name, seconds in self._series.items()]

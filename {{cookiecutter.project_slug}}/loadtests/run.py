@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,18 +24,17 @@ from gevent.pool import Pool
 from locust import events
 from locust.env import Environment
 
-from . import locust_stats, page, report, table
-from .audit import Audit, audit
+from . import locust_stats
+from .audit import audit
 from .broadcast import CONNECTS_PER_SECOND, Broadcast, BroadcastUser
-from .circumstances import machine, versions
+from .conclusion import conclude
 from .files import raise_file_limit
-from .histogram import Histogram
 from .login import LoginFailed, NobodyAnswers, sign_up_and_in
-from .pages import document
+from .part import Beat, Part
 from .processes import ProcessWatch
-from .report import Report, Second
 from .settings import Settings
-from .verdict import FORBIDDEN, Generator, Outcome, Verdict, judge
+from .terminal import Terminal
+from .verdict import FORBIDDEN, Generator, Outcome
 
 SETTLE_SECONDS = 30
 """At most this long after the last send, messages on their way are waited for."""
@@ -48,8 +47,13 @@ RETURN_SHARE = 0.2
 COULD_NOT_RUN = 2
 
 
-def run(settings: Settings) -> int:
-    """Returns the exit code."""
+def alone(settings: Settings, login_token: str) -> int:
+    """The load test in this one process. Returns the exit code."""
+    return LoadTest(settings, login_token).run()
+
+
+def run(settings: Settings, load: Callable[[Settings, str], int] = alone) -> int:
+    """Sign in, and `load`. Returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         login_token = sign_up_and_in(settings.http_url)
@@ -59,12 +63,7 @@ def run(settings: Settings) -> int:
     except LoginFailed as error:
         print(f"FAILED: sign-up and sign-in do not work: {error}", file=sys.stderr)
         return 1
-    result = LoadTest(settings, login_token).run()
-    report.write_json(result[0], settings.report)
-    picture = settings.report.with_suffix(".html")
-    document.write(page.render(result[0], settings.report.name), picture)
-    print(f"\n{table.render(result[0])}\n\nReport: {os.path.relpath(picture)}", flush=True)
-    return result[1].outcome.exit_code
+    return load(settings, login_token)
 
 
 class LoadTest:
@@ -76,27 +75,53 @@ class LoadTest:
         self.settings = settings
         self.scenario = self.scenario_class(settings, login_token)
         self.interrupted = Event()
-        self.timeline: list[Second] = []
+        self.timeline: list[Beat] = []
         self.watch = ProcessWatch(settings.url)
         self._cpu = 0.0
         self._cpu_mark = (time.process_time(), time.monotonic())
-        self._printed_at = 0.0
+        self._terminal = Terminal()
         self._interrupted_at = 0.0
 
-    def run(self) -> tuple[Report, Verdict]:
+    def run(self) -> int:
+        """Returns the exit code."""
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        settings, scenario = self.settings, self.scenario
+        settings = self.settings
         self._say(
             f"{settings.users:,} users in {settings.rooms:,} rooms at {settings.url}, {settings.rate:,.0f} messages/s "
             f"for {settings.duration_seconds:,.0f} s, seed {settings.seed}"
         )
+        return conclude(
+            self.measure(),
+            settings,
+            interrupted=self.interrupted.is_set(),
+            started_at=started_at,
+            processes=self.watch.figures(),
+        )
+
+    def measure(self) -> Part:
+        """All phases, and what was found."""
+        scenario = self.scenario
         with self._members():
             if self._join():
                 self._send()
                 self._return(resume=self._settle())
             scenario.arrivals.close()
             final = audit(scenario.ledger)
-        return self._judge(final, started_at)
+        generator = Generator(
+            cpu=self._cpu,
+            lag_p99_ms=scenario.lag.percentile(0.99) or 0.0,
+            skipped=scenario.skipped,
+            overdue=self._overdue() if self.timeline and not self.interrupted.is_set() else 0,
+        )
+        return Part(
+            audit=final,
+            connections=scenario.connections,
+            generator=generator,
+            lag=scenario.lag,
+            connect=scenario.connect_times,
+            acknowledge=scenario.ack_times,
+            timeline=self.timeline,
+        )
 
     @contextmanager
     def _members(self) -> Iterator[None]:
@@ -189,51 +214,6 @@ class LoadTest:
             connections.returned += 1
             connections.returned_to_same += same_worker
 
-    def _judge(self, final: Audit, started_at: str) -> tuple[Report, Verdict]:
-        scenario, settings = self.scenario, self.settings
-        lag_p99_ms = scenario.lag.percentile(0.99) or 0.0
-        generator = Generator(
-            cpu=self._cpu,
-            lag_p99_ms=lag_p99_ms,
-            skipped=scenario.skipped,
-            overdue=self._overdue() if self.timeline and not self.interrupted.is_set() else 0,
-        )
-        verdict = judge(
-            final,
-            scenario.connections,
-            generator,
-            workers=settings.workers,
-            p99_ms=settings.p99_ms,
-            interrupted=self.interrupted.is_set(),
-        )
-        return (
-            report.build(
-                verdict=verdict,
-                audit=final,
-                connections=scenario.connections,
-                generator=generator,
-                lag=scenario.lag,
-                connect=scenario.connect_times,
-                acknowledge=scenario.ack_times,
-                timeline=self.timeline,
-                processes=self.watch.figures(),
-                started_at=started_at,
-                workers=settings.workers,
-                settings={
-                    "users": settings.users,
-                    "rooms": settings.rooms,
-                    "duration_seconds": settings.duration_seconds,
-                    "rate": settings.rate,
-                    "p99_ms": settings.p99_ms,
-                    "seed": settings.seed,
-                    "url": settings.url,
-                },
-                versions=versions("locust", "gevent", "websockets"),
-                machine=machine(),
-            ),
-            verdict,
-        )
-
     # What it watches
 
     def _watch(self, begin: float) -> None:
@@ -246,23 +226,22 @@ class LoadTest:
         interval = self.scenario.ledger.tick()
         (used, at), now = self._cpu_mark, (time.process_time(), time.monotonic())
         self._cpu_mark = now
-        second = Second(
-            at_seconds=round(now[1] - begin, 3),
-            sent=interval.sent,
-            acknowledged=interval.acknowledged,
-            delivered=interval.delivered,
-            same_worker=report.percentiles(interval.same),
-            other_worker=report.percentiles(interval.other),
-            generator_cpu=round((now[0] - used) / max(now[1] - at, 1e-9), 3),
-            machine_cpu=psutil.cpu_percent() / 100,
+        self._note(
+            Beat(
+                at_seconds=round(now[1] - begin, 3),
+                sent=interval.sent,
+                acknowledged=interval.acknowledged,
+                delivered=interval.delivered,
+                same=interval.same,
+                other=interval.other,
+                generator_cpu=round((now[0] - used) / max(now[1] - at, 1e-9), 3),
+                machine_cpu=psutil.cpu_percent() / 100,
+            )
         )
-        self.timeline.append(second)
-        p99 = Histogram.merged((interval.same, interval.other)).percentile(0.99)
-        self._progress(
-            f"{second['at_seconds']:4.0f} s: {second['sent']:,} sent, {second['delivered']:,} delivered, p99 "
-            + ("-" if p99 is None else f"{p99:,.0f} ms")
-            + f"; generator {second['generator_cpu']:.0%} of a core, machine {second['machine_cpu']:.0%}"
-        )
+
+    def _note(self, beat: Beat) -> None:
+        self.timeline.append(beat)
+        self._progress(str(beat))
 
     def _interrupt(self) -> None:
         now = time.monotonic()
@@ -276,12 +255,7 @@ class LoadTest:
         self.interrupted.wait(timeout=max(0, monotonic - time.monotonic()))
 
     def _progress(self, text: str) -> None:
-        """A line that the next one replaces; where that cannot be, one every five seconds."""
-        if sys.stdout.isatty():
-            print(f"\r\x1b[2K{text}", end="", flush=True)
-        elif time.monotonic() > self._printed_at + 5:
-            self._printed_at = time.monotonic()
-            print(text, flush=True)
+        self._terminal.progress(text)
 
     def _say(self, text: str) -> None:
-        print(f"\r\x1b[2K{text}" if sys.stdout.isatty() else text, flush=True)
+        self._terminal.say(text)

@@ -65,6 +65,13 @@ class Settings(SignedSettings):
     seed: int = Field(
         default=1, ge=0, le=2**63, validation_alias="LOADTEST_SEED", description="a whole number that is not negative"
     )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=32,
+        validation_alias="LOADTEST_PROCESSES",
+        description="a whole number from 1 to 32",
+    )
     given_url: str | None = Field(
         default=None,
         pattern=r"^wss?://[^/\s?#]+(/[^\s?#]*)?$",
@@ -112,6 +119,19 @@ class Settings(SignedSettings):
     @property
     def message_count(self) -> int:
         return int(self.rate * self.duration_seconds)
+
+    def circumstances(self) -> dict[str, str | int | float]:
+        """What must be the same before two runs can be compared."""
+        return {
+            "users": self.users,
+            "rooms": self.rooms,
+            "duration_seconds": self.duration_seconds,
+            "rate": self.rate,
+            "p99_ms": self.p99_ms,
+            "seed": self.seed,
+            "processes": self.processes,
+            "url": self.url,
+        }
 
 
 AnySettings = TypeVar("AnySettings", bound=SignedSettings)

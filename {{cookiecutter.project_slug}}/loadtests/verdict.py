@@ -9,7 +9,7 @@ from enum import StrEnum
 from .audit import Audit, Pair
 
 MAX_CPU = 0.9
-"""Share of one core above which the generator, which is one process, is the bottleneck."""
+"""Share of one core above which a process of the generator is the bottleneck."""
 
 MAX_LAG_SHARE = 0.25
 """How much of the latency threshold the generator's own lag may use up (99th percentile)."""
@@ -66,6 +66,8 @@ class Generator:
     """Messages that were due while their sender had no connection."""
     overdue: int = 0
     """Messages that were due and had not been sent a second after the end."""
+    died: list[str] = field(default_factory=list)
+    """What became of those of its processes that did not say what they found, a sentence each."""
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ def _missing(pair: Pair) -> str:
 
 def overload_reasons(generator: Generator, p99_ms: float) -> list[str]:
     """Why the generator was the bottleneck; none where it was not."""
-    reasons = []
+    reasons = list(generator.died)
     if generator.cpu > MAX_CPU:
         reasons.append(f"the load generator used {generator.cpu:.0%} of its core (at most {MAX_CPU:.0%}): send less")
     if generator.overdue:

@@ -24,6 +24,7 @@ SECRET = "a secret that only the tests of the load test know"
 WORKERS = ("chat-1", "chat-2", "chat-3")
 HIT_EVERY = 20
 """Of the deliveries to a worker with a fault, one in so many is hit."""
+CROWD = 18
 
 
 class Fault(StrEnum):
@@ -36,6 +37,8 @@ class Fault(StrEnum):
     """Deliveries to chat-2 take half a second, and the balancer ignores its cookie."""
     HANG_UP = "hang-up"
     """chat-2 closes one connection, and answers `recovered: false` to those that come back."""
+    SHY = "shy"
+    """Takes no message before `CROWD` members are there."""
 
 
 class Client:
@@ -79,6 +82,8 @@ class FakeChat:
                 answer["recovered"] = self.fault != Fault.HANG_UP and since["position"] == answer["position"]
             client.queue.put_nowait(json.dumps(answer))
             self.members[topic].add(client)
+        elif self.fault == Fault.SHY and sum(map(len, self.members.values())) < CROWD:
+            client.queue.put_nowait(json.dumps({"type": "error", "code": "too_early", "ref": message["ref"]}))
         elif message["type"] == "send":
             log.append(position := f"1763700000000-{next(self.sequence)}")
             for member in list(self.members[topic]):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +16,16 @@ from deploy.containers.engine import missing_reason
 from deploy.containers.files import write_files
 from deploy.containers.fleet import ContainerFleet
 from deploy.containers.layout import ContainerLayout, own_environment, read_layout, read_record
-from deploy.errors import EngineMissing, WrongState
+from deploy.errors import BadSetting, EngineMissing, WrongState
+from deploy.interrupts import passed_on
 from deploy.lock import exclusive
 from deploy.status import table
 
 LAST_LINES = 10
 REPORTS = "loadtests/reports"
+LOCUST_WORKER = "loadtest-worker"
+PROCESSES = 2
+"""Locust workers, where nothing else is asked for. The same number is in compose.yaml."""
 
 Say = Callable[[str], None]
 
@@ -84,24 +90,49 @@ class ContainerRuntime:
             yield ContainerFleet(layout)
 
     def loadtest(self, environment: Mapping[str, str]) -> int:
-        """In a container of its own, beside the others. Its report is copied out."""
+        """In containers of its own, beside the others: Locust's master and workers. The report is copied out."""
         layout = self._running()
         if layout.tls:
             raise WrongState(
                 "Inside, Traefik's name is none that a certificate is for. Load it from outside: "
                 "make loadtest LOADTEST_URL=wss://YOUR.NAME/ws"
             )
+        processes = environment.get("LOADTEST_PROCESSES") or str(PROCESSES)
+        if not re.fullmatch(r"[1-9]|[12]\d|3[0-2]", processes):  # before compose reads it, who says it less clearly
+            raise BadSetting("LOADTEST_PROCESSES", processes, "a whole number from 1 to 32")
         compose = Compose(layout)
         compose.build("loadtest", profile="loadtest")
-        name = f"{layout.project}-loadtest-run"
+        name, scale = f"{layout.project}-loadtest-run", f"{LOCUST_WORKER}={processes}"
         self._remove(name)
         given = {key: value for key, value in environment.items() if key.startswith("LOADTEST_")}
-        command = compose.command("--profile", "loadtest", "run", "--no-deps", "--name", name, "loadtest")
-        done = subprocess.run(command, env={**own_environment(), **given}, check=False)
-        (self._root / REPORTS).mkdir(parents=True, exist_ok=True)
-        subprocess.run(["docker", "cp", "--quiet", f"{name}:/reports/.", str(self._root / REPORTS)], check=False)
-        self._remove(name)
-        return done.returncode
+        given["LOADTEST_PROCESSES"] = processes
+        try:
+            compose.run(
+                *("up", "--detach", "--no-build", "--no-deps", "--scale", scale, LOCUST_WORKER), profile="loadtest"
+            )
+            code = self._run_master(compose, name, {**own_environment(), **given})
+            (self._root / REPORTS).mkdir(parents=True, exist_ok=True)
+            subprocess.run(["docker", "cp", "--quiet", f"{name}:/reports/.", str(self._root / REPORTS)], check=False)
+        finally:
+            self._remove(name)
+            compose.run("rm", "--stop", "--force", LOCUST_WORKER, profile="loadtest")
+        return code
+
+    def _run_master(self, compose: Compose, name: str, environment: Mapping[str, str]) -> int:
+        """Ctrl-C is for the program inside, which then says what it has measured so far."""
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()  # then a Ctrl-C is typed in there
+        options = ["--no-deps", "--use-aliases", "--name", name, *([] if terminal else ["--no-TTY"])]
+        process = subprocess.Popen(
+            compose.command("--profile", "loadtest", "run", *options, "loadtest"),
+            env=dict(environment),
+            stdin=None if terminal else subprocess.DEVNULL,
+            start_new_session=not terminal,  # compose itself would leave at once
+        )
+        with passed_on(lambda number: self._signal(name, number)):
+            return process.wait()
+
+    def _signal(self, name: str, number: str) -> None:
+        subprocess.run(["docker", "kill", "--signal", number, name], capture_output=True, check=False)
 
     def _remove(self, name: str) -> None:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)

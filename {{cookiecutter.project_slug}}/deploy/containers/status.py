@@ -15,7 +15,7 @@ def rows(layout: ContainerLayout) -> list[Row]:
     found = {container.service: container for container in containers(layout.project)}
     health = layout.balancer.health()
     published = {"traefik": str(layout.base_port)}
-    others = sorted(found.keys() - {*layout.services, "loadtest"})
+    others = sorted(found.keys() - {*layout.services, "loadtest", "loadtest-worker"})
     listed = []
     for name in [*layout.services, *others]:
         container = found.get(name)

@@ -208,6 +208,8 @@ def test_a_load_test_from_a_container_passes_between_all_workers(containers: Pro
     assert report["totals"]["ratio"] == 1
     assert len(report["matrix"]) == 9
     assert all(cell["expected"] == cell["delivered"] > 0 for cell in report["matrix"])
+    assert report["settings"]["processes"] == 2
+    assert not [one.service for one in containers_of(containers.compose_project) if "loadtest" in one.service]
 
 
 @pytest.fixture

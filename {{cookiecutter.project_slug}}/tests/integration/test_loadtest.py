@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fake_chat import HIT_EVERY, SECRET, Fault
+from tests.fake_chat import CROWD, HIT_EVERY, SECRET, Fault
 from tests.fake_service import DEADLINE_SECONDS, ROOT, environment, fake_service
 from tests.pages import parsed
 from tests.redis_server import free_port
@@ -165,18 +165,75 @@ def test_a_generator_with_too_much_to_do_makes_the_run_invalid(loadtest: LoadTes
     assert "the load generator" in run.reasons
 
 
-def test_interrupting_says_what_was_measured_so_far_and_leaves_nothing_behind(loadtest: LoadTest) -> None:
-    process = loadtest.start(LOADTEST_DURATION_SECONDS="600")
+def sending(loadtest: LoadTest, processes: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A load test that has begun to send and goes on for long; its process, and with it those that it started."""
+    process = loadtest.start(LOADTEST_DURATION_SECONDS="600", LOADTEST_PROCESSES=processes)
     assert process.stdout is not None
     while "delivered" not in (line := process.stdout.readline()):
         assert line, "it ended by itself"
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    return process, [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_interrupting_says_what_was_measured_so_far_and_leaves_nothing_behind(
+    loadtest: LoadTest, processes: str
+) -> None:
+    process, family = sending(loadtest, processes)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 130, output
     assert "INTERRUPTED: " in output
     totals = loadtest.read()["totals"]
     assert totals["delivered"] == totals["expected"] > 0
+    assert not any(one.is_running() for one in family)
+
+
+def test_several_processes_pass_like_one_with_every_message_counted_once(loadtest: LoadTest) -> None:
+    run = loadtest.run(LOADTEST_PROCESSES="2", LOADTEST_ROOMS="4", LOADTEST_USERS="19", LOADTEST_RATE="91")
+    assert run.code == 0, run.output
+    report = run.report
+    totals = report["totals"]
+    assert (totals["sent"], totals["acknowledged"], totals["ratio"]) == (91, 91, 1)
+    assert len(report["matrix"]) == 9
+    assert all(cell["expected"] == cell["delivered"] > 0 for cell in report["matrix"])
+    connections = report["connections"]
+    assert (connections["users"], connections["joined"]) == (19, 19)
+    assert sum(connections["by_worker"].values()) == 19
+    assert connections["rooms_missing"] == {}
+    assert connections["sticky_ratio"] == 1
+    assert sum(second["delivered"] for second in report["timeline"]) == totals["delivered"]
+    assert report["same_worker"]["count"] + report["other_worker"]["count"] == totals["delivered"]
+    assert report["settings"]["processes"] == 2
+
+
+def test_nobody_sends_before_the_members_of_all_processes_are_there(loadtest: LoadTest) -> None:
+    run = loadtest.run(Fault.SHY, LOADTEST_PROCESSES="3", LOADTEST_USERS=str(CROWD))
+    assert run.code == 0, run.output
+    assert run.report["totals"]["sent"] == 90
+
+
+def test_what_is_dropped_is_found_and_named_in_whichever_process_it_was_expected(loadtest: LoadTest) -> None:
+    run = loadtest.run(Fault.UNRELIABLE, LOADTEST_PROCESSES="2", LOADTEST_ROOMS="6", LOADTEST_USERS="36")
+    assert run.code == 1, run.output
+    wrong = Counter[str]()
+    for cell in run.report["matrix"]:
+        wrong[cell["receiver"]] += cell["missing"]
+        assert len(cell["missing_examples"]) == cell["missing"]
+    assert +wrong == {"chat-1": 180 // HIT_EVERY}
+    lost = [example for cell in run.report["matrix"] for example in cell["missing_examples"]]
+    assert len({(one["topic"], one["position"], one["user"]) for one in lost}) == len(lost)
+    assert all(one["topic"] in run.reasons for cell in run.report["matrix"] for one in cell["missing_examples"][:2])
+
+
+def test_a_process_of_the_generator_that_dies_ends_the_run_with_a_sentence(loadtest: LoadTest) -> None:
+    process, family = sending(loadtest, "2")
+    victim = family[1]
+    victim.kill()
+    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 3, output
+    assert f"a process of the load generator (pid {victim.pid}) ended by signal 9" in output
+    totals = loadtest.read()["totals"]
+    assert totals["delivered"] == totals["expected"] > 0, "what the other one found is there"
     assert not any(one.is_running() for one in family)
 
 

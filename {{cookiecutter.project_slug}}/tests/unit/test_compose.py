@@ -14,10 +14,12 @@ from deploy import choice
 from deploy.balancer import Balancer
 from deploy.containers import files
 from deploy.containers.layout import ContainerLayout, project_name, read_layout, read_record, write_record
+from deploy.containers.runtime import PROCESSES
 from deploy.errors import BadSetting, WrongState
 from deploy.local.runtime import LocalRuntime
 from deploy.settings import PROJECT_ROOT
 from deploy.tls import read_tls
+from loadtests.distributed.share import PORT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "compose.yaml").read_text("utf-8"))
 DOCKERFILE = (PROJECT_ROOT / "Dockerfile").read_text("utf-8")
@@ -96,6 +98,22 @@ def test_the_load_test_has_the_same_versions_in_its_container() -> None:
     }
     assert pins["runtime.txt"].keys() | {"locust"} <= pins["loadtest.txt"].keys()
     assert pins["loadtest.txt"].items() <= pins["dev.txt"].items()
+
+
+def test_the_load_test_is_locusts_master_and_as_many_workers_as_it_waits_for() -> None:
+    master, worker = SERVICES["loadtest"], SERVICES["loadtest-worker"]
+    assert [name for name, service in SERVICES.items() if service.get("profiles") == ["loadtest"]] == [
+        "loadtest",
+        "loadtest-worker",
+    ]
+    assert master["command"][-1] == "master"
+    assert worker["command"][-2:] == ["worker", f"loadtest:{PORT}"]
+    default = f"${{LOADTEST_PROCESSES:-{PROCESSES}}}"
+    assert master["environment"]["LOADTEST_PROCESSES"] == worker["scale"] == default
+    assert PROCESSES >= 2
+    assert master["image"] == worker["image"]
+    assert master["networks"] == worker["networks"] == ["inside"]
+    assert "environment" not in worker, "what it has to do, the master tells it"
 
 
 def test_no_secret_is_in_the_compose_file() -> None:

@@ -24,7 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_defaults_come_from_the_project() -> None:
     read = read_settings(Settings)
-    assert (read.users, read.rooms, read.duration_seconds) == (200, 20, 30)
+    assert (read.users, read.rooms, read.duration_seconds, read.processes) == (200, 20, 30, 1)
     assert read.url == "ws://127.0.0.1:9000/ws"
     assert read.http_url == "http://127.0.0.1:9000"
     assert read.workers == ["chat-1", "chat-2", "chat-3", "chat-4"]
@@ -60,6 +60,8 @@ def test_an_empty_value_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOADTEST_RATE", "-3"),
         ("LOADTEST_P99_MS", "inf"),
         ("LOADTEST_SEED", "1.5"),
+        ("LOADTEST_PROCESSES", "0"),
+        ("LOADTEST_PROCESSES", "33"),
         ("LOADTEST_URL", "http://127.0.0.1/ws"),
         ("LOADTEST_URL", "ws://:8000/ws"),
         ("CHAT_PORT", "65536"),
