@@ -89,3 +89,4 @@ def test_a_step_is_invalid_when_the_client_used_more_than_four_fifths_of_its_cor
 
 def test_a_step_is_invalid_when_what_is_beside_the_client_filled_its_core() -> None:
     assert judged(client_cpu=0.5, redis_cpu=0.5, p99_ms=500) is Verdict.INVALID
+    assert judged(client_cpu=0.5, redis_cpu=0.5) is Verdict.HELD
