@@ -36,7 +36,8 @@ class Fault(StrEnum):
     LATE = "late"
     """Deliveries to chat-2 take half a second, and the balancer ignores its cookie."""
     HANG_UP = "hang-up"
-    """chat-2 closes one connection, and answers `recovered: false` to those that come back."""
+    """chat-2 closes one connection once it has said what it had to say, and answers `recovered: false` to those that
+    come back."""
     SHY = "shy"
     """Takes no message before `CROWD` members are there."""
 
@@ -47,12 +48,13 @@ class Client:
     def __init__(self, websocket: WebSocket, worker: str) -> None:
         self.websocket = websocket
         self.worker = worker
-        self.queue: asyncio.Queue[str] = asyncio.Queue()
-        self.closing: asyncio.Task[None] | None = None
+        self.queue: asyncio.Queue[str | None] = asyncio.Queue()
+        """`None` closes the connection."""
 
     async def write(self) -> None:
-        while True:
-            await self.websocket.send_text(await self.queue.get())
+        while (text := await self.queue.get()) is not None:
+            await self.websocket.send_text(text)
+        await self.websocket.close(1011)
 
 
 class FakeChat:
@@ -107,7 +109,8 @@ class FakeChat:
                 asyncio.get_running_loop().call_later(0.5, client.queue.put_nowait, text)
                 return
             case Fault.HANG_UP, "chat-2" if self.deliveries["chat-2"] == HIT_EVERY:
-                client.closing = asyncio.create_task(client.websocket.close(1011))
+                # Behind the ack, which follows where the client is the sender: no message is left in doubt.
+                asyncio.get_running_loop().call_soon(client.queue.put_nowait, None)
         client.queue.put_nowait(text)
         self.release(client)
 
