@@ -7,22 +7,21 @@ monkey.patch_all()  # before anything else imports socket, ssl or threading
 
 import sys
 
-from .settings import BadSettings, Settings, read_settings
+from .settings import Settings
+from .start import settings_or_exit, sign_in_or_exit
 
 
 def main() -> int:
-    try:
-        settings = read_settings(Settings)
-    except BadSettings as error:
-        print(error, file=sys.stderr)
-        return 2
-    from .run import run  # a second's worth of imports, for those who get so far
-
+    settings = settings_or_exit(Settings)
+    login_token = sign_in_or_exit(settings)
+    # A second's worth of imports, for those who get so far.
     if settings.processes == 1:
-        return run(settings)
+        from .run import LoadTest
+
+        return LoadTest(settings, login_token).run()
     from .distributed.master import here
 
-    return run(settings, here)
+    return here(settings)
 
 
 sys.exit(main())

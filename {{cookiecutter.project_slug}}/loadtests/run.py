@@ -6,12 +6,10 @@ measured so far is judged and reported.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -29,7 +27,6 @@ from .audit import audit
 from .broadcast import CONNECTS_PER_SECOND, Broadcast, BroadcastUser
 from .conclusion import conclude
 from .files import raise_file_limit
-from .login import LoginFailed, NobodyAnswers, sign_up_and_in
 from .part import Beat, Part
 from .processes import ProcessWatch
 from .settings import Settings
@@ -44,26 +41,6 @@ LATE_SECONDS = 1
 """How long after the end of the timeline members may still send what was due before."""
 RETURN_SHARE = 0.2
 """How many of the users come back with the cookie at the end."""
-COULD_NOT_RUN = 2
-
-
-def alone(settings: Settings, login_token: str) -> int:
-    """The load test in this one process. Returns the exit code."""
-    return LoadTest(settings, login_token).run()
-
-
-def run(settings: Settings, load: Callable[[Settings, str], int] = alone) -> int:
-    """Sign in, and `load`. Returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        login_token = sign_up_and_in(settings.http_url)
-    except NobodyAnswers as error:
-        print(f"Nothing answers at {error}. `make up` starts the stack.", file=sys.stderr)
-        return COULD_NOT_RUN
-    except LoginFailed as error:
-        print(f"FAILED: sign-up and sign-in do not work: {error}", file=sys.stderr)
-        return 1
-    return load(settings, login_token)
 
 
 class LoadTest:

@@ -2,16 +2,12 @@
 
 import sys
 
-from ..settings import BadSettings, read_settings
+from ..start import settings_or_exit
 from .settings import ChaosSettings
 
 
 def main() -> int:
-    try:
-        settings = read_settings(ChaosSettings)
-    except BadSettings as error:
-        print(error, file=sys.stderr)
-        return 2
+    settings = settings_or_exit(ChaosSettings)
     from .run import run  # a second's worth of imports, for those who get so far
 
     return run(settings)

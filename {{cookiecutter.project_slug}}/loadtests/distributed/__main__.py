@@ -8,7 +8,8 @@ monkey.patch_all()  # before anything else imports socket, ssl or threading
 import argparse
 import sys
 
-from ..settings import BadSettings, Settings, read_settings
+from ..settings import Settings
+from ..start import settings_or_exit, sign_in_or_exit
 
 
 def main() -> int:
@@ -17,21 +18,17 @@ def main() -> int:
     roles.add_parser("master", help="wait for LOADTEST_PROCESSES workers, and judge what they find")
     roles.add_parser("worker", help="be one of them").add_argument("master", metavar="HOST:PORT")
     options = parser.parse_args()
-    try:
-        settings = read_settings(Settings)
-    except BadSettings as error:
-        print(error, file=sys.stderr)
-        return 2
+    settings = settings_or_exit(Settings)
     # A second's worth of imports, for those who get so far.
     if options.role == "worker":
         from .generator import serve
 
         host, _, port = options.master.rpartition(":")
         return serve(settings, host, int(port))
-    from ..run import run
+    sign_in_or_exit(settings)
     from .master import elsewhere
 
-    return run(settings, elsewhere)
+    return elsewhere(settings)
 
 
 sys.exit(main())

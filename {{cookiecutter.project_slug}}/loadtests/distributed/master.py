@@ -39,14 +39,14 @@ END_SECONDS = SETTLE_SECONDS + 60
 """How long after its end a generator may take to say what it found: it waits for what is on its way, and counts."""
 
 
-def here(settings: Settings, _login_token: str) -> int:
+def here(settings: Settings) -> int:
     """With generators that are processes of this machine. Returns the exit code."""
     runner = _runner("127.0.0.1", 0)
     spawned = Spawned(len(divide(settings, "")), f"127.0.0.1:{runner.server.port}")
     return Master(settings, runner, spawned).run()
 
 
-def elsewhere(settings: Settings, _login_token: str) -> int:
+def elsewhere(settings: Settings) -> int:
     """With generators that somebody else starts, on this machine or on others. Returns the exit code."""
     return Master(settings, _runner("*", PORT), None).run()
 

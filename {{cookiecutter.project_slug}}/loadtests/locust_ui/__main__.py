@@ -7,19 +7,16 @@ monkey.patch_all()  # before anything else imports socket, ssl or threading
 
 import sys
 
-from ..settings import BadSettings, read_settings
+from ..start import settings_or_exit, sign_in_or_exit
 from .settings import LocustSettings
 
 
 def main() -> int:
-    try:
-        settings = read_settings(LocustSettings)
-    except BadSettings as error:
-        print(error, file=sys.stderr)
-        return 2
+    settings = settings_or_exit(LocustSettings)
+    login_token = sign_in_or_exit(settings)
     from .serve import serve  # a second's worth of imports, for those who get so far
 
-    return serve(settings)
+    return serve(settings, login_token)
 
 
 sys.exit(main())

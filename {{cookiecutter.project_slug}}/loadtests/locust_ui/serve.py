@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import socket
 import sys
 from argparse import Namespace
 from typing import Any, cast
@@ -14,12 +12,13 @@ from gevent.event import Event
 from locust import events, stats
 from locust.env import Environment
 
+from deploy.local.ports import taken_ports
+
 from .. import locust_stats
 from ..audit import Audit, audit
 from ..broadcast import CONNECTS_PER_SECOND, BroadcastUser
 from ..files import raise_file_limit
-from ..login import LoginFailed, NobodyAnswers, sign_up_and_in
-from ..run import COULD_NOT_RUN
+from ..start import COULD_NOT_RUN
 from .scenario import LocustUser, OpenEnd
 from .settings import LocustSettings
 from .tab import DeliveryTab
@@ -28,19 +27,10 @@ HOST = "127.0.0.1"
 """Whoever reaches the page may load the stack."""
 
 
-def serve(settings: LocustSettings) -> int:
+def serve(settings: LocustSettings, login_token: str) -> int:
     """Until Ctrl-C. Returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        login_token = sign_up_and_in(settings.http_url)
-    except NobodyAnswers as error:
-        print(f"Nothing answers at {error}. `make up` starts the stack.", file=sys.stderr)
-        return COULD_NOT_RUN
-    except LoginFailed as error:
-        print(f"FAILED: sign-up and sign-in do not work: {error}", file=sys.stderr)
-        return 1
-    if somebody_listens(settings.ui_port):
-        print(f"Port {settings.ui_port} is taken. LOADTEST_UI_PORT names another one.", file=sys.stderr)
+    for taken in taken_ports({settings.ui_port: "Locust's page"}):
+        print(f"{taken} LOADTEST_UI_PORT names another one.", file=sys.stderr)
         return COULD_NOT_RUN
     raise_file_limit()
     locust_stats.use_fine_buckets()
@@ -106,13 +96,3 @@ class Tests:
 
     def judge(self) -> Audit | None:
         return audit(self._scenario.ledger) if self._scenario else None
-
-
-def somebody_listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False

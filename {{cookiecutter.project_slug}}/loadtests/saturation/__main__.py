@@ -7,19 +7,16 @@ monkey.patch_all()  # before anything else imports socket, ssl or threading
 
 import sys
 
-from ..settings import BadSettings, read_settings
+from ..start import settings_or_exit, sign_in_or_exit
 from .settings import SaturationSettings
 
 
 def main() -> int:
-    try:
-        settings = read_settings(SaturationSettings)
-    except BadSettings as error:
-        print(error, file=sys.stderr)
-        return 2
+    settings = settings_or_exit(SaturationSettings)
+    login_token = sign_in_or_exit(settings)
     from .run import run  # a second's worth of imports, for those who get so far
 
-    return run(settings)
+    return run(settings, login_token)
 
 
 sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,10 +13,9 @@ import psutil
 from ..audit import Audit, audit
 from ..circumstances import machine, versions
 from ..histogram import Histogram
-from ..login import LoginFailed, NobodyAnswers, sign_up_and_in
 from ..pages import document
 from ..report import percentiles, write_json
-from ..run import COULD_NOT_RUN, LATE_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, LoadTest
+from ..run import LATE_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, LoadTest
 from . import page, table
 from .knee import EXIT_CODES, StepOutcome, find_knee, judge_step
 from .report import SCHEMA, SaturationReport, Step
@@ -25,16 +23,8 @@ from .settings import SaturationSettings
 from .staircase import Staircase
 
 
-def run(settings: SaturationSettings) -> int:
+def run(settings: SaturationSettings, login_token: str) -> int:
     """Returns the exit code."""
-    try:
-        login_token = sign_up_and_in(settings.http_url)
-    except NobodyAnswers as error:
-        print(f"Nothing answers at {error}. `make up` starts the stack.", file=sys.stderr)
-        return COULD_NOT_RUN
-    except LoginFailed as error:
-        print(f"FAILED: sign-up and sign-in do not work: {error}", file=sys.stderr)
-        return 1
     written = Saturation(settings, login_token).climb()
     write_json(written, settings.report)
     picture = settings.report.with_suffix(".html")

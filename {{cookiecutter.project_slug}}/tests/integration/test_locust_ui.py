@@ -20,24 +20,29 @@ from tests.fake_service import DEADLINE_SECONDS, ROOT, environment, fake_service
 from tests.redis_server import free_port
 
 USERS = 12
+COMMAND = [sys.executable, "-m", "loadtests.locust_ui"]
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the page."""
-    folder = tmp_path_factory.mktemp("locust")
-    log, port = folder / "locust.log", free_port()
-    with fake_service(folder) as service, log.open("wb") as output:
-        settings = {
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of the program, with a service to load."""
+    with fake_service(tmp_path_factory.mktemp("service")) as service:
+        yield environment() | {
             "CHAT_WORKERS": "3",
             "CHAT_TOKEN_SECRET": SECRET,
             "LOADTEST_URL": f"ws://127.0.0.1:{service}/{Fault.NONE}/ws",
             "LOADTEST_ROOMS": "2",
             "LOADTEST_RATE": "40",
-            "LOADTEST_UI_PORT": str(port),
+            "LOADTEST_UI_PORT": str(free_port()),
         }
-        command = [sys.executable, "-m", "loadtests.locust_ui"]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment() | settings, stdout=output, stderr=output)
+
+
+@pytest.fixture(scope="module")
+def ui(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the page."""
+    log, port = tmp_path_factory.mktemp("locust") / "locust.log", int(settings["LOADTEST_UI_PORT"])
+    with log.open("wb") as output:
+        process = subprocess.Popen(COMMAND, cwd=ROOT, env=settings, stdout=output, stderr=output)
         try:
             until(lambda: any(one.laddr.port == port for one in listeners(process.pid)), log)
             assert {one.laddr.ip for one in listeners(process.pid)} == {"127.0.0.1"}, "nobody else may load the stack"
@@ -103,3 +108,11 @@ def test_users_who_come_later_listen_and_those_who_go_lack_nothing(ui: str) -> N
     asked(f"{ui}/stop", now="yes")
     until(lambda: asked(f"{ui}/stats/requests")["user_count"] == 0)
     until(lambda: all(row["missing"] == 0 for row in asked(f"{ui}/delivery")))
+
+
+@pytest.mark.usefixtures("ui")
+def test_a_port_that_is_taken_is_said_in_a_line(settings: dict[str, str]) -> None:
+    ended = subprocess.run(COMMAND, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"Port {settings['LOADTEST_UI_PORT']} (Locust's page) is taken: ")
+    assert ended.stderr.endswith("LOADTEST_UI_PORT names another one.\n")
