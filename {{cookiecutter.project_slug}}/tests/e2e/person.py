@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, Request, expect
+
+from tests.browser import violations
 
 PASSWORD = "correct horse battery staple"
 IN_TIME_MS = 30_000
@@ -19,40 +18,6 @@ DESKTOP: Mapping[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: Mapping[str, Any] = {
     "viewport": {"width": 390, "height": 780}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True
 }  # fmt: skip
-
-# The sandbox needs a user that is not root; the rest keeps the browser from talking to anybody else.
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-AXE_VERSION = "4.14.1"
-
-
-def chromium() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@functools.cache
-def axe_core() -> str | None:
-    """The source of axe-core, from npm into a cache of the user's; None where that does not work."""
-    folder = Path.home() / ".cache" / "chat-tests" / f"axe-core-{AXE_VERSION}"
-    source = folder / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        npm = shutil.which("npm")
-        if npm is None:
-            return None
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--no-save", "--ignore-scripts", "--no-audit", f"axe-core@{AXE_VERSION}"]
-        done = subprocess.run([*command, "--prefix", str(folder)], capture_output=True, timeout=120)
-        if done.returncode != 0 or not source.is_file():
-            return None
-    return source.read_text("utf-8")
 
 
 @dataclass
@@ -122,15 +87,7 @@ class Person:
 
     def violations(self) -> list[str]:
         """What axe-core finds wrong with what is shown now, each rule with where."""
-        source = axe_core()
-        assert source is not None
-        self.page.evaluate(f"{source};0")
-        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        return [
-            f"{rule['id']} ({rule['impact']}): {', '.join(str(node['target']) for node in rule['nodes'])}"
-            f" {rule['nodes'][0].get('failureSummary', '')}"
-            for rule in found["violations"]
-        ]
+        return violations(self.page)
 
     def photograph(self, path: Path) -> None:
         path.parent.mkdir(exist_ok=True)

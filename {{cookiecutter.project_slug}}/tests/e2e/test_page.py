@@ -15,21 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import Browser, WebSocketRoute, expect
 
 from deploy.local import records
 from distributed_websocket.auth import issue_token
-from tests.e2e.person import (
-    CHROMIUM_ARGUMENTS,
-    DESKTOP,
-    IN_TIME_MS,
-    PASSWORD,
-    PHONE,
-    Person,
-    axe_core,
-    chromium,
-    person,
-)
+from tests.browser import axe_core, chromium, needs_axe
+from tests.e2e.person import DESKTOP, IN_TIME_MS, PASSWORD, PHONE, Person, person
 from tests.e2e.project_copy import ProjectCopy, wait_until
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -39,13 +30,8 @@ Come = Callable[..., Person]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        pytest.skip("no Chromium here: install chromium to test the page")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_ARGUMENTS)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -73,8 +59,7 @@ def room() -> str:
 
 @pytest.fixture
 def axe() -> None:
-    if axe_core() is None:
-        pytest.skip("no axe-core here: npm could not fetch it")
+    needs_axe()
 
 
 def on_different_workers(come: Come, room: str) -> tuple[Person, Person]:
@@ -337,9 +322,9 @@ def test_an_expired_token_is_asked_for_in_words_and_nothing_is_missing_then(
     ada.enter(room)
     grace.enter(room)
     secret = next(line for line in (stack.root / ".env").read_text().splitlines() if "TOKEN_SECRET" in line)
-    short = issue_token(ada.name, secret=secret.split("=", 1)[1], lifetime_seconds=4)
+    short = issue_token(ada.name, secret=secret.split("=", 1)[1], lifetime_seconds=8)
     ada.page.context.add_cookies(
-        [{"name": "access_token", "value": short, "url": ada.address, "expires": time.time() + 4, "httpOnly": True}]
+        [{"name": "access_token", "value": short, "url": ada.address, "expires": time.time() + 8, "httpOnly": True}]
     )
     ada.page.reload()
     ada.is_connected()

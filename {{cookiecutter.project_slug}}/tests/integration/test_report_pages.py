@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from loadtests import page as load_page
 from loadtests.comparison import page as comparison_page
 from loadtests.comparison.difference import compare
 from loadtests.pages import document
 from loadtests.saturation import page as saturation_page
-from tests.e2e.person import CHROMIUM_ARGUMENTS, axe_core, chromium
+from tests.browser import chromium, needs_axe, violations
 from tests.load_reports import made, saturated
 
 PHONE_WIDTH = 360
@@ -22,13 +22,8 @@ PAGES = ("passed", "failed", "saturation", "difference")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = chromium()
-    if path is None:
-        pytest.skip("no Chromium here: install chromium to test the pages")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_ARGUMENTS)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +60,8 @@ def test_a_page_fetches_nothing_and_fits_a_phone(browser: Browser, folder: Path,
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_no_violation(browser: Browser, folder: Path, name: str, scheme: str) -> None:
-    source = axe_core()
-    if source is None:
-        pytest.skip("no axe-core here: npm could not fetch it")
+    needs_axe()
     page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True)
     page.goto((folder / f"{name}.html").as_uri())
-    page.evaluate(source)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+    assert violations(page) == []
     page.close()
