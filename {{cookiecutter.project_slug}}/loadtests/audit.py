@@ -87,6 +87,11 @@ class Audit:
         return sum(pair.out_of_order for pair in self.pairs.values())
 
     @property
+    def complete(self) -> bool:
+        """Whether every message is acknowledged and has reached everybody."""
+        return self.acknowledged == self.sent and not self.missing
+
+    @property
     def ratio(self) -> float | None:
         """Delivered ÷ expected, or `None` when nothing was expected."""
         return self.delivered / self.expected if self.expected else None

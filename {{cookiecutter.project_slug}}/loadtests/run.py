@@ -23,7 +23,7 @@ from locust import events
 from locust.env import Environment
 
 from . import locust_stats
-from .audit import audit
+from .audit import Audit, audit
 from .broadcast import CONNECTS_PER_SECOND, Broadcast, BroadcastUser
 from .conclusion import conclude
 from .files import raise_file_limit
@@ -81,7 +81,9 @@ class LoadTest:
         with self._members():
             if self._join():
                 self._send()
-                self._return(resume=self._settle())
+                found = self._settled()
+                self._tick(scenario.begin_ns / 1e9)
+                self._return(resume=found.complete)
             scenario.arrivals.close()
             final = audit(scenario.ledger)
         generator = Generator(
@@ -164,20 +166,20 @@ class LoadTest:
         """Messages that should have been sent by the end of the timeline."""
         return self.settings.message_count - len(self.scenario.ledger.position_of) - self.scenario.skipped
 
-    def _settle(self) -> bool:
-        """Wait for what is still on its way: until the ledger is complete, which is returned, or nothing more comes."""
+    def _settled(self) -> Audit:
+        """Wait for what is on its way, until the books are complete or nothing more comes. What they say then."""
         ledger = self.scenario.ledger
         deadline = time.monotonic() + SETTLE_SECONDS
-        known, changed_at, complete = (-1, -1), time.monotonic(), False
-        while not complete and time.monotonic() < min(deadline, changed_at + QUIET_SECONDS):
+        known, changed_at = (-1, -1), time.monotonic()
+        while time.monotonic() < min(deadline, changed_at + QUIET_SECONDS):
             now = (ledger.acknowledged_count, ledger.delivered_count)
             if now != known:
                 known, changed_at = now, time.monotonic()
-                complete = ledger.settled() and audit(ledger).missing == 0
+                if ledger.settled() and (found := audit(ledger)).complete:
+                    return found
             self._progress(f"waiting for what is on its way: {now[1]:,} delivered")
-            gevent.sleep(0.1)
-        self._tick(self.scenario.begin_ns / 1e9)
-        return complete
+            gevent.sleep(0.05)
+        return audit(ledger)
 
     def _return(self, *, resume: bool) -> None:
         """A share of the users drops its connection and comes back with the cookie."""

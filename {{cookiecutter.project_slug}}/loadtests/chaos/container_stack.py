@@ -6,7 +6,6 @@ import asyncio
 import json
 import ssl
 import subprocess
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ from .schedule import Planned
 from .stack import FaultFailed, raise_without_own_redis, run_to_end, tolerant_context
 
 REDIS_NETWORK = "store"
-POLL_SECONDS = 0.5
 KILLED = 137
 
 
@@ -78,13 +76,8 @@ class ContainerStack:
     async def prepared(self, planned: Sequence[Planned]) -> AsyncIterator[None]:
         yield
 
-    async def until_ready(self, seconds: float) -> list[str]:
-        deadline = time.monotonic() + seconds
-        while idle := [row.name for row in await asyncio.to_thread(rows, self.layout) if not row.works]:
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(POLL_SECONDS)
-        return idle
+    async def not_ready(self) -> list[str]:
+        return [row.name for row in await asyncio.to_thread(rows, self.layout) if not row.works]
 
     async def command(self, *arguments: str) -> None:
         await run_to_end(self._root, ["deploy.containers", *arguments], {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,8 +22,6 @@ from deploy.probe import HOST
 from .detour import Detour, open_detour
 from .schedule import FaultName, Planned
 from .stack import FaultFailed, raise_without_own_redis, run_to_end, tolerant_context
-
-POLL_SECONDS = 0.1
 
 
 class LocalStack:
@@ -106,13 +103,8 @@ class LocalStack:
                 await self.command("restart", worker)
                 self._detour = None
 
-    async def until_ready(self, seconds: float) -> list[str]:
-        deadline = time.monotonic() + seconds
-        while idle := [row.name for row in await asyncio.to_thread(rows, self._root) if not row.works]:
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(POLL_SECONDS)
-        return idle
+    async def not_ready(self) -> list[str]:
+        return [row.name for row in await asyncio.to_thread(rows, self._root) if not row.works]
 
     async def command(self, *arguments: str) -> None:
         settings = {"CHAT_PORT": str(self.layout.base_port), "CHAT_WORKERS": str(self.layout.workers)}

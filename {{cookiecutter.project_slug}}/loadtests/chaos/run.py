@@ -33,7 +33,7 @@ from .faults import ENDS_CONNECTIONS, FAULTS, Scene
 from .report import ChaosReport, Difference, FaultRow
 from .schedule import FaultName, Planned, plan
 from .settings import ChaosSettings
-from .stack import FaultFailed, Stack, find_stack
+from .stack import FaultFailed, Stack, find_stack, until_ready
 
 READY_SECONDS = 60
 """At most this long after a fault every process must work again."""
@@ -96,7 +96,7 @@ class ChaosRun:
             f"{settings.users:,} clients in {settings.rooms:,} rooms at {stack.url}, {settings.rate:g} messages/s, "
             f"seed {settings.seed}: " + ", ".join(f"{one.fault} {one.target}".rstrip() for one in planned)
         )
-        if idle := await stack.until_ready(0):
+        if idle := await stack.not_ready():
             raise FaultFailed(f"{', '.join(idle)} does not work: see `make ps`")
         crowd = Crowd(
             stack.url,
@@ -174,7 +174,7 @@ class ChaosRun:
 
     async def _mend(self) -> None:
         """A restart that was interrupted leaves a process out."""
-        if self.interrupted and await self.stack.until_ready(NOTICE_SECONDS):
+        if self.interrupted and await until_ready(self.stack, NOTICE_SECONDS):
             await self.stack.command("up")
 
     async def _phase(self, crowd: Crowd, planned: Planned) -> None:
@@ -193,7 +193,7 @@ class ChaosRun:
                 await crowd.fill(planned.target, len(self.stack.workers), BACK_SECONDS)
             await asyncio.sleep(planned.calm_seconds)
             await FAULTS[planned.fault](scene)
-            if idle := await self.stack.until_ready(READY_SECONDS):
+            if idle := await until_ready(self.stack, READY_SECONDS):
                 problems.append(f"{', '.join(idle)} did not come back within {READY_SECONDS} s")
             await asyncio.sleep(NOTICE_SECONDS)
             await crowd.until_back(BACK_SECONDS)

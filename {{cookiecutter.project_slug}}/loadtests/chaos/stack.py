@@ -6,6 +6,7 @@ import asyncio
 import os
 import ssl
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -16,6 +17,8 @@ from deploy.errors import WrongState
 from deploy.settings import Settings
 
 from .schedule import Planned
+
+POLL_SECONDS = 0.25
 
 
 class FaultFailed(Exception):
@@ -49,8 +52,8 @@ class Stack(Protocol):
     def prepared(self, planned: Sequence[Planned]) -> AbstractAsyncContextManager[None]:
         """What must be arranged before some of the faults can strike, for as long as that lasts."""
 
-    async def until_ready(self, seconds: float) -> list[str]:
-        """Wait until every process works, in Traefik's view too. The names of those that do not."""
+    async def not_ready(self) -> list[str]:
+        """The names of the processes that do not work, or not in Traefik's view."""
 
     async def command(self, *arguments: str) -> None:
         """What `make` calls for this way to run."""
@@ -62,6 +65,16 @@ def find_stack(root: Path) -> Stack:
     from .local_stack import LocalStack
 
     return LocalStack(root) if read_record(root) is None else ContainerStack(root)
+
+
+async def until_ready(stack: Stack, seconds: float) -> list[str]:
+    """Wait until every process works. The names of those that do not even then."""
+    deadline = time.monotonic() + seconds
+    while names := await stack.not_ready():
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    return names
 
 
 def raise_without_own_redis(layout: Settings) -> None:

@@ -15,7 +15,7 @@ from ..circumstances import machine, versions
 from ..histogram import Histogram
 from ..pages import document
 from ..report import percentiles, write_json
-from ..run import LATE_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, LoadTest
+from ..run import LATE_SECONDS, LoadTest
 from . import page, table
 from .knee import EXIT_CODES, StepOutcome, find_knee, judge_step
 from .report import SCHEMA, SaturationReport, Step
@@ -140,20 +140,6 @@ class Saturation(LoadTest):
         )
         step["outcome"], step["reason"] = judge_step(step, settings.p99_ms)
         return step, after
-
-    def _settled(self) -> Audit:
-        """What there is to judge once nothing is missing, or nothing more comes."""
-        ledger = self.scenario.ledger
-        deadline = time.monotonic() + SETTLE_SECONDS
-        known, changed_at = (-1, -1), time.monotonic()
-        while time.monotonic() < min(deadline, changed_at + QUIET_SECONDS):
-            now = (ledger.acknowledged_count, ledger.delivered_count)
-            if now != known:
-                known, changed_at = now, time.monotonic()
-            elif ledger.settled() and not (found := audit(ledger)).missing:
-                return found
-            gevent.sleep(0.05)
-        return audit(ledger)
 
     def _disturbances(self) -> int:
         connections = self.scenario.connections
