@@ -125,7 +125,7 @@ TARGETS = (
 
 
 def table(measurements: Iterable[Measurement]) -> str:
-    """A Markdown table with a row for each target of which at least one side was measured."""
+    """A Markdown table with a row for each target."""
     medians = Medians(measurements)
     lines = ["## Targets", "", "| target | wanted | measured | |", "|---|---:|---:|---|"]
     lines += [f"| {' | '.join(target.row(medians))} |" for target in TARGETS]

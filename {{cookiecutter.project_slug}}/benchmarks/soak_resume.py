@@ -75,9 +75,9 @@ class Listener(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._take(self._rest + data)
-        except Fault as fault:
+        except Exception as error:  # what cannot be read, too, is a fault, and not a lost connection
             if not self.ended.done():
-                self.ended.set_exception(fault)
+                self.ended.set_exception(error if isinstance(error, Fault) else Fault(f"unreadable: {error!r}"))
             self._transport.abort()
 
     def _take(self, data: bytes) -> None:

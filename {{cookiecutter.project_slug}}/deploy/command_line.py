@@ -10,11 +10,11 @@ from collections.abc import Callable
 from types import FrameType
 
 from deploy.errors import StackError
-from deploy.loadtest import become_loadtest
+from deploy.loadtest import become_loadtest, is_elsewhere
 from deploy.rolling import rolling_restart
 from deploy.runtime import Runtime
 from deploy.scaling import scale
-from deploy.settings import worker_count
+from deploy.settings import PROJECT_ROOT, worker_count
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace, runtime: Runtime) -> int:
             with runtime.fleet(say) as fleet:
                 rolling_restart(fleet, say)
         case "loadtest":
-            if os.environ.get("LOADTEST_URL"):  # of a stack that may be anywhere
+            if is_elsewhere(PROJECT_ROOT, os.environ):
                 become_loadtest(os.environ)
             return runtime.loadtest(os.environ)
     return 0

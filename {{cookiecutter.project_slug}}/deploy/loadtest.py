@@ -12,12 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from deploy.settings import PROJECT_ROOT, read_values
+
 LOADTEST = "loadtests"
 
 
 def become_loadtest(environment: Mapping[str, str], module: str = LOADTEST) -> NoReturn:
     """It takes the place of this process, with its signals and its exit code."""
     os.execve(sys.executable, [sys.executable, "-m", module], dict(environment))
+
+
+def is_elsewhere(root: Path, environment: Mapping[str, str]) -> bool:
+    """Whether the environment or `.env` names what shall be loaded."""
+    return "LOADTEST_URL" in read_values(root, environment)
 
 
 def where_it_runs(root: Path) -> dict[str, str]:
@@ -30,12 +37,9 @@ def where_it_runs(root: Path) -> dict[str, str]:
     layout = local.layout if local else read_record(root)
     if layout is None:
         return {}
-    found = {"CHAT_PORT": str(layout.base_port), "CHAT_WORKERS": str(layout.workers)}
-    return found | ({"LOADTEST_URL": layout.ws_url} if layout.tls else {})
+    return {"CHAT_PORT": str(layout.base_port), "CHAT_WORKERS": str(layout.workers), "LOADTEST_URL": layout.ws_url}
 
 
 if __name__ == "__main__":
-    from deploy.settings import PROJECT_ROOT
-
-    given = {} if os.environ.get("LOADTEST_URL") else where_it_runs(PROJECT_ROOT)
+    given = {} if is_elsewhere(PROJECT_ROOT, os.environ) else where_it_runs(PROJECT_ROOT)
     become_loadtest({**os.environ, **given}, sys.argv[1])

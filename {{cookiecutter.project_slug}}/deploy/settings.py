@@ -55,8 +55,13 @@ class Settings:
         return "https" if self.tls else "http"
 
     @property
+    def public_host(self) -> str:
+        """Where this machine reaches the public port."""
+        return HOST
+
+    @property
     def ws_url(self) -> str:
-        return f"{'wss' if self.tls else 'ws'}://{HOST}:{self.base_port}/ws"
+        return f"{'wss' if self.tls else 'ws'}://{self.public_host}:{self.base_port}/ws"
 
 
 def raise_if_different(asked: Settings, running: Settings, environment: Mapping[str, str]) -> None:

@@ -87,6 +87,11 @@ class Audit:
         return sum(pair.out_of_order for pair in self.pairs.values())
 
     @property
+    def otherwise_wrong(self) -> int:
+        """Deliveries and positions that there should not be, beside those of `pairs`."""
+        return self.stale + self.misrouted + self.foreign + self.position_conflicts + self.shared_positions
+
+    @property
     def complete(self) -> bool:
         """Whether every message is acknowledged and has reached everybody."""
         return self.acknowledged == self.sent and not self.missing

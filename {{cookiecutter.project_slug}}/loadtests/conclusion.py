@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from . import page, report, table
 from .circumstances import machine, versions
-from .pages import document
 from .part import Beat, Part
+from .publish import publish
 from .report import ProcessFigures, Second
 from .settings import Settings
 from .verdict import judge
@@ -39,10 +37,7 @@ def conclude(found: Part, settings: Settings, *, interrupted: bool, started_at: 
         versions=versions("locust", "gevent", "websockets"),
         machine=machine(),
     )
-    report.write_json(written, settings.report)
-    picture = settings.report.with_suffix(".html")
-    document.write(page.render(written, settings.report.name), picture)
-    print(f"\n{table.render(written)}\n\nReport: {os.path.relpath(picture)}", flush=True)
+    publish(written, page.render(written, settings.report.name), table.render(written), settings.report)
     return verdict.outcome.exit_code
 
 

@@ -1,4 +1,4 @@
-"""`Report`: everything that a run found, as JSON. Pure, but for `write`.
+"""`Report`: everything that a run found, as JSON. Pure, but for `write_json`.
 
 The types below are the file's schema. Times in it are milliseconds from the intended send to the receipt, unless the
 name says something else; shares are of one core (generator) or of the whole machine.
@@ -7,12 +7,12 @@ name says something else; shares are of one core (generator) or of the whole mac
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TypedDict
 
 from .audit import Audit, Pair
 from .histogram import Histogram
+from .pages import document
 from .verdict import Connections, Generator, Verdict
 
 SCHEMA = 2
@@ -243,10 +243,7 @@ def percentiles(histogram: Histogram) -> Percentiles:
 
 def write_json(report: object, path: Path) -> None:
     """Replace the file in one step: a reader sees the old report or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(path)
+    document.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n", path)
 
 
 def _cell(pair: Pair) -> MatrixCell:

@@ -99,7 +99,7 @@ def judge(
     reasons = broken + overload + rest
     if interrupted:
         outcome = Outcome.INTERRUPTED
-    elif broken:
+    elif broken and not (generator.died and not audit.sent):  # who died before anything was sent says nothing
         outcome = Outcome.FAILED
     elif overload:
         outcome = Outcome.INVALID

@@ -84,6 +84,8 @@ def step(rate: float = 100, p99: float = 10, **fields: Any) -> Step:
         "ratio": 1.0,
         "duplicates": 0,
         "out_of_order": 0,
+        "otherwise_wrong": 0,
+        "unrecovered": 0,
         "overdue": 0,
         "disturbances": 0,
         "latency": latency(p99),

@@ -13,6 +13,7 @@ from deploy.balancer import Balancer
 from deploy.errors import BadSetting
 from deploy.fleet import worker_names
 from deploy.notes import read_json, run_dir, write_json
+from deploy.probe import HOST
 from deploy.redis_configuration import redis_url
 from deploy.settings import BROKER_SCHEMES, Settings, read_settings, read_values
 from deploy.tls import Tls
@@ -34,6 +35,11 @@ class ContainerLayout(Settings):
     """Of this machine, where the public port is opened."""
     service_settings: Mapping[str, str]
     """`CHAT_...` of the environment when the stack was started."""
+
+    @property
+    def public_host(self) -> str:
+        """Where this machine reaches the public port."""
+        return HOST if self.public_address in ("0.0.0.0", "::") else self.public_address
 
     @property
     def operator_port(self) -> int:

@@ -10,7 +10,7 @@ from deploy.containers.compose import Compose
 from deploy.containers.engine import Container, containers
 from deploy.containers.layout import ContainerLayout, service_url
 from deploy.errors import QUOTED_LINES, ComposeFailed, ServiceFailed
-from deploy.probe import HOST, get
+from deploy.probe import get
 
 POLL_SECONDS = 0.2
 
@@ -93,13 +93,8 @@ def _balancer_reason(layout: ContainerLayout) -> str | None:
     views = {name: health.get(service_url(name), "unknown") for name in names}
     if not_up := ", ".join(f"{name} is {view}" for name, view in views.items() if view != UP):
         return not_up
-    answer = get(layout.base_port, "/", timeout_seconds=3.0, scheme=layout.scheme, host=public_host(layout))
+    answer = get(layout.base_port, "/", timeout_seconds=3.0, scheme=layout.scheme, host=layout.public_host)
     if answer is None or answer.status != 200:
         status = answer.status if answer else "nothing"
-        return f"a request for {layout.scheme}://{public_host(layout)}:{layout.base_port}/ was answered with {status}"
+        return f"a request for {layout.scheme}://{layout.public_host}:{layout.base_port}/ was answered with {status}"
     return None
-
-
-def public_host(layout: ContainerLayout) -> str:
-    """Where this machine reaches the public port."""
-    return HOST if layout.public_address in ("0.0.0.0", "::") else layout.public_address

@@ -17,13 +17,16 @@ from deploy.containers.files import write_files
 from deploy.containers.fleet import ContainerFleet
 from deploy.containers.layout import ContainerLayout, own_environment, read_layout, read_record
 from deploy.errors import BadSetting, EngineMissing, WrongState
-from deploy.interrupts import passed_on
+from deploy.interrupts import passed_on, undisturbed
 from deploy.lock import exclusive
+from deploy.settings import read_values
 from deploy.status import table
 
 LAST_LINES = 10
-REPORTS = "loadtests/reports"
+REPORT = "loadtests/reports/latest.json"
 LOCUST_WORKER = "loadtest-worker"
+COULD_NOT_RUN = 2
+"""The load test's exit code."""
 PROCESSES = 2
 """Locust workers, where nothing else is asked for. The same number is in compose.yaml."""
 
@@ -97,26 +100,35 @@ class ContainerRuntime:
                 "Inside, Traefik's name is none that a certificate is for. Load it from outside: "
                 "make loadtest LOADTEST_URL=wss://YOUR.NAME/ws"
             )
-        processes = environment.get("LOADTEST_PROCESSES") or str(PROCESSES)
+        given = {
+            name: value for name, value in read_values(self._root, environment).items() if name.startswith("LOADTEST_")
+        }
+        report = self._root / given.pop("LOADTEST_REPORT", REPORT)
+        processes = given.setdefault("LOADTEST_PROCESSES", str(PROCESSES))
         if not re.fullmatch(r"[1-9]|[12]\d|3[0-2]", processes):  # before compose reads it, who says it less clearly
             raise BadSetting("LOADTEST_PROCESSES", processes, "a whole number from 1 to 32")
         compose = Compose(layout)
         compose.build("loadtest", profile="loadtest")
         name, scale = f"{layout.project}-loadtest-run", f"{LOCUST_WORKER}={processes}"
         self._remove(name)
-        given = {key: value for key, value in environment.items() if key.startswith("LOADTEST_")}
-        given["LOADTEST_PROCESSES"] = processes
         try:
             compose.run(
                 *("up", "--detach", "--no-build", "--no-deps", "--scale", scale, LOCUST_WORKER), profile="loadtest"
             )
             code = self._run_master(compose, name, {**own_environment(), **given})
-            (self._root / REPORTS).mkdir(parents=True, exist_ok=True)
-            subprocess.run(["docker", "cp", "--quiet", f"{name}:/reports/.", str(self._root / REPORTS)], check=False)
+            if code != COULD_NOT_RUN:  # else what lies there is another run's
+                self._fetch_report(name, report)
         finally:
-            self._remove(name)
-            compose.run("rm", "--stop", "--force", LOCUST_WORKER, profile="loadtest")
+            with undisturbed():
+                self._remove(name)
+                compose.run("rm", "--stop", "--force", LOCUST_WORKER, profile="loadtest")
         return code
+
+    def _fetch_report(self, name: str, report: Path) -> None:
+        """And the page beside it."""
+        report.parent.mkdir(parents=True, exist_ok=True)
+        for inside, path in (("latest.json", report), ("latest.html", report.with_suffix(".html"))):
+            subprocess.run(["docker", "cp", "--quiet", f"{name}:/reports/{inside}", str(path)], check=False)
 
     def _run_master(self, compose: Compose, name: str, environment: Mapping[str, str]) -> int:
         """Ctrl-C is for the program inside, which then says what it has measured so far."""

@@ -137,10 +137,9 @@ def _stop_everything(layout: ContainerLayout, say: Say, *, volumes: bool = False
 
 
 def _tell_where(layout: ContainerLayout, say: Say) -> None:
-    host = readiness.public_host(layout)
     say(f"""
 Ready.
-  chat      {layout.scheme}://{host}:{layout.base_port}/   (WebSocket: {"wss" if layout.tls else "ws"}://{host}:{layout.base_port}/ws)
+  chat      {layout.scheme}://{layout.public_host}:{layout.base_port}/   (WebSocket: {layout.ws_url})
   balancer  http://{HOST}:{layout.operator_port}/dashboard/   (metrics: http://{HOST}:{layout.operator_port}/metrics)
   logs      make logs
   state     make ps

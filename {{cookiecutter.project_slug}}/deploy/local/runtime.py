@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.errors import WrongState
-from deploy.loadtest import become_loadtest
+from deploy.loadtest import become_loadtest, where_it_runs
 from deploy.local import down, logs, records, status, up
 from deploy.local.fleet import LocalFleet
 from deploy.local.layout import read_layout
@@ -67,8 +67,5 @@ class LocalRuntime:
 
     def loadtest(self, environment: Mapping[str, str]) -> int:
         """Does not return."""
-        layout = up.running(self._root).layout
-        running = {"CHAT_PORT": str(layout.base_port), "CHAT_WORKERS": str(layout.workers)}
-        if layout.tls:
-            running["LOADTEST_URL"] = layout.ws_url
-        become_loadtest({**environment, **running})
+        up.running(self._root)
+        become_loadtest({**environment, **where_it_runs(self._root)})

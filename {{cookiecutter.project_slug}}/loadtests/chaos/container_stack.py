@@ -12,7 +12,6 @@ from pathlib import Path
 
 from deploy.containers import up
 from deploy.containers.engine import containers
-from deploy.containers.readiness import public_host
 from deploy.containers.status import rows
 
 from .schedule import Planned
@@ -34,7 +33,7 @@ class ContainerStack:
 
     @property
     def url(self) -> str:
-        return f"{'wss' if self.layout.tls else 'ws'}://{public_host(self.layout)}:{self.layout.base_port}/ws"
+        return self.layout.ws_url
 
     @property
     def tls_context(self) -> ssl.SSLContext | None:
@@ -44,16 +43,13 @@ class ContainerStack:
         """The program, not the container: after a `docker kill` the engine would leave it stopped, as asked for."""
         # The first process of a container is its init; it ends with its child, and the container with it.
         kill = "kill -9 $(cat /proc/1/task/1/children)"
-        await _docker("exec", self._container(name), "sh", "-c", kill, allowed=(0, KILLED))
+        await _docker("exec", await self._container(name), "sh", "-c", kill, allowed=(0, KILLED))
 
     @asynccontextmanager
     async def frozen(self, name: str) -> AsyncIterator[None]:
-        container = self._container(name)
-        await _docker("pause", container)
-        try:
+        container = await self._container(name)
+        async with _undone_after(["pause", container], ["unpause", container]):
             yield
-        finally:
-            await _docker("unpause", container)
 
     async def cut_from_redis(self, worker: str) -> None:
         """Its way to Redis is taken down and made anew: what was open leads nowhere."""
@@ -62,15 +58,16 @@ class ContainerStack:
 
     @asynccontextmanager
     async def parted_from_redis(self, worker: str) -> AsyncIterator[None]:
-        container, network = self._container(worker), f"{self.layout.project}_{REDIS_NETWORK}"
+        container, network = await self._container(worker), f"{self.layout.project}_{REDIS_NETWORK}"
         (facts,) = json.loads(await _docker("inspect", container))
-        names = facts["NetworkSettings"]["Networks"][network]["Aliases"] or ()
-        await _docker("network", "disconnect", network, container)
-        try:
+        endpoint = facts["NetworkSettings"]["Networks"].get(network)
+        if endpoint is None:
+            raise FaultFailed(f"{worker} is not in the network {network}: `make restart NAME={worker}` puts it there")
+        aliases = (argument for name in endpoint["Aliases"] or () for argument in ("--alias", name))
+        async with _undone_after(
+            ["network", "disconnect", network, container], ["network", "connect", *aliases, network, container]
+        ):
             yield
-        finally:
-            aliases = (argument for name in names for argument in ("--alias", name))
-            await _docker("network", "connect", *aliases, network, container)
 
     @asynccontextmanager
     async def prepared(self, planned: Sequence[Planned]) -> AsyncIterator[None]:
@@ -82,18 +79,37 @@ class ContainerStack:
     async def command(self, *arguments: str) -> None:
         await run_to_end(self._root, ["deploy.containers", *arguments], {})
 
-    def _container(self, name: str) -> str:
-        for container in containers(self.layout.project):
+    async def _container(self, name: str) -> str:
+        for container in await asyncio.to_thread(containers, self.layout.project):
             if container.service == name and container.state == "running":
                 return container.id
         raise FaultFailed(f"{name} does not run")
 
 
+@asynccontextmanager
+async def _undone_after(strike: Sequence[str], undo: Sequence[str]) -> AsyncIterator[None]:
+    try:
+        await _docker(*strike)
+    except asyncio.CancelledError:  # it was done all the same
+        await _docker(*undo)
+        raise
+    try:
+        yield
+    finally:
+        await _docker(*undo)
+
+
 async def _docker(*arguments: str, allowed: Sequence[int] = (0,)) -> str:
+    """Cancelled or not, it waits for the engine: only what has ended can be undone."""
     process = await asyncio.create_subprocess_exec(
         "docker", *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    output, _ = await process.communicate()
+    answer = asyncio.ensure_future(process.communicate())
+    try:
+        output, _ = await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        await answer
+        raise
     if process.returncode not in allowed:
         raise FaultFailed(f"`docker {' '.join(arguments)}` ended with {process.returncode}: {output.decode().strip()}")
     return output.decode()

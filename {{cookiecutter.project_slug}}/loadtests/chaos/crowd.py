@@ -150,8 +150,8 @@ class Crowd:
     # What is measured
 
     def watch(self) -> None:
-        """Forget what happened so far, beside the messages."""
-        self.books.tally = Tally()
+        """Forget what happened so far, beside the messages and what should never happen."""
+        self.books.tally = Tally(unreadable=self.books.tally.unreadable)
         for member in self.members:
             member.session.watch()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .crowd import Crowd
 from .member import Member
@@ -31,7 +31,7 @@ class Scene:
     """How long what can last shall last."""
     say: Callable[[str], None]
     hit: Sequence[Member] = ()
-    struck_at: float | None = field(default=None)
+    struck_at: float | None = None
     """Monotonic seconds; None before the fault has begun."""
 
     def strike(self, members: Sequence[Member], what: str) -> None:
@@ -126,4 +126,19 @@ FAULTS: dict[FaultName, Callable[[Scene], Awaitable[None]]] = {
 ENDS_CONNECTIONS = frozenset(
     {FaultName.KILL_WORKER, FaultName.ROLL_WORKERS, FaultName.KILL_GATEWAY, FaultName.DROP_CLIENTS}
 )
-"""Those that did not happen if every client kept its connection."""
+HOLDS_UP = frozenset({FaultName.FREEZE_REDIS, FaultName.PARTITION_WORKER})
+FELT_MESSAGES = 40
+"""With fewer, a fault that holds things up may be over before anybody has said something."""
+
+
+def why_in_doubt(fault: FaultName, *, seconds: float, messages: float, lost: int, longest_wait_ms: float) -> str | None:
+    """Why it seems that a fault did not happen; None where it did.
+
+    It was to last for `seconds`, in which `messages` were due; `lost` clients lost their connection, and those who were
+    hit waited for `longest_wait_ms` at most.
+    """
+    if fault in ENDS_CONNECTIONS and not lost:
+        return "every client kept its connection"
+    if fault in HOLDS_UP and messages >= FELT_MESSAGES and longest_wait_ms < 1000 * seconds / 2:
+        return f"nobody had to wait for longer than {longest_wait_ms / 1000:.1f} s"
+    return None

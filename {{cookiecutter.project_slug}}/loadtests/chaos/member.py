@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Iterator
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 
@@ -23,7 +22,7 @@ from .witness import Books, WitnessSession
 STICKY_COOKIE = "chat_worker"
 OPEN_SECONDS = 10
 HEARTBEAT_SECONDS = 30
-"""Longer than a client stalls: who does not read hears no answer to a ping either."""
+"""A client that does not read hears no pong either: after twice this, one that stalls gives up by itself."""
 
 logger = logging.getLogger(__name__)
 logging.getLogger("websockets.client").setLevel(logging.CRITICAL)  # lost connections are what this is about
@@ -98,9 +97,7 @@ class Member:
         """Told not to come back, or not to be in the room."""
         self._books = books
         self._handshake = CookieHandshake(url, token, context, books)
-        self._link = Link(
-            self.session, self._handshake, token, _backoff, on_event=self._on_event, on_lost=self._on_lost
-        )
+        self._link = Link(self.session, self._handshake, token, delays, on_event=self._on_event, on_lost=self._on_lost)
 
     @property
     def is_there(self) -> bool:
@@ -156,10 +153,6 @@ class Member:
 
 def name_of(number: int) -> str:
     return f"chaos-{number:05d}"
-
-
-def _backoff() -> Iterator[float]:
-    return delays()
 
 
 def _cookie(headers: Headers) -> str:

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from ..audit import Audit
 from ..report import Latency, MatrixCell, ProcessFigures, Second
+from .schedule import FaultName
 from .witness import Tally
 
 SCHEMA = 2
@@ -121,14 +122,10 @@ class Difference:
         self.duplicated = after.duplicates - (before.duplicates if before else 0)
         self.out_of_order = after.out_of_order - (before.out_of_order if before else 0)
         self.unrecovered = after.unrecovered - (before.unrecovered if before else 0)
-        self.other = _otherwise_wrong(after) - (_otherwise_wrong(before) if before else 0)
+        self.other = after.otherwise_wrong - (before.otherwise_wrong if before else 0)
         first = before.sent if before else 0
         missing = [one for pair in after.pairs.values() for one in pair.examples if one.message >= first]
         self.examples = sorted(missing, key=lambda one: one.message)[:EXAMPLES]
-
-
-def _otherwise_wrong(audit: Audit) -> int:
-    return audit.stale + audit.misrouted + audit.foreign + audit.position_conflicts + audit.shared_positions
 
 
 def row(
@@ -214,6 +211,11 @@ def judge(
     for one in rows:
         reasons += [f"{one['fault']}: {reason}" for reason in _reasons(one)]
         (notes if too_busy else reasons).extend(f"{one['fault']}: {reason}" for reason in _slowness(one))
+        if one["fault"] == FaultName.ROLL_WORKERS and one["busiest_worker_excess"] is None:
+            notes.append(
+                f"{one['fault']}: no second had {FEWEST_HANDSHAKES} new connections, too few to judge how evenly they "
+                "were spread over the workers: have more clients"
+            )
     if too_busy:
         notes.append(
             f"the clients spoke up to {said_late_p99_ms:,.0f} ms late (p99): this machine was too busy to judge times"

@@ -7,9 +7,9 @@ So whatever is lost, double or out of order belongs to one fault.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import signal
+import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -24,12 +24,12 @@ from deploy.settings import PROJECT_ROOT
 from ..audit import Audit, audit
 from ..circumstances import machine, versions
 from ..files import raise_file_limit
-from ..pages import document
 from ..processes import ProcessWatch
-from ..report import Second, latency, matrix, percentiles, write_json
+from ..publish import publish
+from ..report import Second, latency, matrix, percentiles
 from . import page, report, table
 from .crowd import Crowd, NotBack
-from .faults import ENDS_CONNECTIONS, FAULTS, Scene
+from .faults import FAULTS, Scene, why_in_doubt
 from .report import ChaosReport, Difference, FaultRow
 from .schedule import FaultName, Planned, plan
 from .settings import ChaosSettings
@@ -43,7 +43,7 @@ NOTICE_SECONDS = 1.0
 """After a fault, before anybody asks whether all are back: so long it may take to notice that one is away."""
 SETTLE_SECONDS = 30
 """At most this long what is on its way is waited for."""
-TROUBLES = (FaultFailed, NotBack, StackError, psutil.Error, RedisError, OSError)
+TROUBLES = (FaultFailed, NotBack, StackError, psutil.Error, RedisError, OSError, subprocess.SubprocessError)
 PASSED, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -60,10 +60,7 @@ def run(settings: ChaosSettings) -> int:
     except TROUBLES as error:
         print(error, file=sys.stderr)
         return COULD_NOT_RUN
-    write_json(written, settings.report)
-    picture = settings.report.with_suffix(".html")
-    document.write(page.render(written, settings.report.name), picture)
-    print(f"\n{table.render(written)}\n\nReport: {os.path.relpath(picture)}", flush=True)
+    publish(written, page.render(written, settings.report.name), table.render(written), settings.report)
     return {"passed": PASSED, "failed": FAILED, "interrupted": INTERRUPTED}[written["verdict"]["outcome"]]
 
 
@@ -218,16 +215,24 @@ class ChaosRun:
     def _row(self, scene: Scene, judged: Audit, lasted_seconds: float, problems: list[str]) -> FaultRow:
         crowd, planned = scene.crowd, scene.planned
         lost = crowd.those(lambda member: member.session.times_lost > 0)
-        if planned.fault in ENDS_CONNECTIONS and not lost and not self.interrupted:
-            problems.append("every client kept its connection")
         meant = set(scene.hit)
         hit = crowd.those(lambda member: member in meant or member.session.times_lost > 0)
+        waits_ms = crowd.waits_ms(hit)
+        doubt = why_in_doubt(
+            planned.fault,
+            seconds=scene.seconds,
+            messages=scene.seconds * crowd.rate,
+            lost=len(lost),
+            longest_wait_ms=max(waits_ms, default=0),
+        )
+        if doubt and not self.interrupted:
+            problems.append(doubt)
         return report.row(
             fault=planned.fault,
             target=planned.target,
             at_seconds=(scene.struck_at or 0) - self._began,
             lasted_seconds=lasted_seconds,
-            waits_ms=crowd.waits_ms(hit),
+            waits_ms=waits_ms,
             lost_connection=len(lost),
             not_back=sum(not member.is_there for member in crowd.members),
             difference=Difference(self._judged, judged),

@@ -26,7 +26,6 @@ class Share:
     rate: float
     messages: int
     duration_seconds: float
-    p99_ms: float
     seed: int
     given_url: str
     worker_count: int
@@ -59,7 +58,6 @@ def divide(settings: Settings, run: str) -> list[Share]:
                 rate=settings.rate * (users_until - users_before) / settings.users,
                 messages=sent_until - sent_before,
                 duration_seconds=settings.duration_seconds,
-                p99_ms=settings.p99_ms,
                 seed=settings.seed + number,
                 given_url=settings.url,
                 worker_count=settings.worker_count,

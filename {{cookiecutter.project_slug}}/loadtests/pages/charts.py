@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 
 from .document import Html
@@ -62,7 +62,7 @@ class Chart:
     dots: bool = False
     y_floor: float = 0
     """Where a linear y axis begins."""
-    min_span: float = field(default=1e-9)
+    min_span: float = 1e-9
     """The y axis is at least so long: noise must not look like a mountain."""
 
 

@@ -109,7 +109,7 @@ def paragraph(text: str, code: str = "") -> Html:
 
 
 def write(text: str, path: Path) -> None:
-    """Replace the file in one step: a reader sees the old page or the new one."""
+    """Replace the file in one step: a reader sees the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, "utf-8")

@@ -28,8 +28,10 @@ def judge_step(step: Step, p99_ms: float) -> tuple[StepOutcome, str]:
             (step["expected"] - step["delivered"], "deliveries missing"),
             (step["duplicates"], "delivered twice"),
             (step["out_of_order"], "out of order"),
+            (step["otherwise_wrong"], "wrong in another way"),
             (step["sent"] - step["acknowledged"], "messages never acknowledged"),
             (step["disturbances"], "connections lost, handshakes that failed or errors"),
+            (step["unrecovered"], "clients told of a hole (`recovered: false`)"),
         )
         if count
     ]

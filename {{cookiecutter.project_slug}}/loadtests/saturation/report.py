@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from ..report import Percentiles, ProcessFigures
 
-SCHEMA = 1
+SCHEMA = 2
 """Grows when a field changes its meaning or goes."""
 
 
@@ -25,6 +25,11 @@ class Step(TypedDict):
     ratio: float | None
     duplicates: int
     out_of_order: int
+    otherwise_wrong: int
+    """Deliveries of another topic, of no message of this run, from before the subscription, or at the position of
+    another message."""
+    unrecovered: int
+    """Clients that came back and were told of a hole."""
     overdue: int
     """Messages that were due and that the generator did not get to."""
     disturbances: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,8 +12,8 @@ import psutil
 from ..audit import Audit, audit
 from ..circumstances import machine, versions
 from ..histogram import Histogram
-from ..pages import document
-from ..report import percentiles, write_json
+from ..publish import publish
+from ..report import percentiles
 from ..run import LATE_SECONDS, LoadTest
 from . import page, table
 from .knee import EXIT_CODES, StepOutcome, find_knee, judge_step
@@ -26,11 +25,9 @@ from .staircase import Staircase
 def run(settings: SaturationSettings, login_token: str) -> int:
     """Returns the exit code."""
     written = Saturation(settings, login_token).climb()
-    write_json(written, settings.report)
-    picture = settings.report.with_suffix(".html")
-    document.write(page.render(written, settings.report.name), picture)
     knee = written["knee"]
-    print(f"\n{knee['outcome'].upper()}: {knee['sentence']}\n\nReport: {os.path.relpath(picture)}", flush=True)
+    text = f"{knee['outcome'].upper()}: {knee['sentence']}"
+    publish(written, page.render(written, settings.report.name), text, settings.report)
     return EXIT_CODES[knee["outcome"]]
 
 
@@ -127,6 +124,8 @@ class Saturation(LoadTest):
             ratio=delivered / expected if expected else None,
             duplicates=after.duplicates - before.duplicates,
             out_of_order=after.out_of_order - before.out_of_order,
+            otherwise_wrong=after.otherwise_wrong - before.otherwise_wrong,
+            unrecovered=after.unrecovered - before.unrecovered,
             overdue=0 if self.interrupted.is_set() else max(0, stair.messages - sent - scenario.skipped),
             disturbances=self._disturbances() - disturbed,
             latency=percentiles(Histogram.merged((interval.same, interval.other))),

@@ -201,10 +201,13 @@ async def test_what_was_stored_survives_down_and_up(containers: ProjectCopy) -> 
 
 def test_a_load_test_from_a_container_passes_between_all_workers(containers: ProjectCopy) -> None:
     small = {"USERS": "30", "ROOMS": "3", "RATE": "60", "DURATION_SECONDS": "4", "P99_MS": "5000"}
+    report_path = containers.root / "loadtests" / "reports" / "of-its-own.json"
+    small["REPORT"] = str(report_path)
     done = containers.run("loadtest", **{f"LOADTEST_{name}": value for name, value in small.items()})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout
-    report = json.loads((containers.root / "loadtests" / "reports" / "latest.json").read_text())
+    report = json.loads(report_path.read_text())
+    assert "PASSED" in report_path.with_suffix(".html").read_text().upper()
     assert report["totals"]["ratio"] == 1
     assert len(report["matrix"]) == 9
     assert all(cell["expected"] == cell["delivered"] > 0 for cell in report["matrix"])

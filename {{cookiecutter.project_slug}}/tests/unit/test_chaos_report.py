@@ -187,6 +187,16 @@ def test_a_few_handshakes_say_nothing() -> None:
     assert busiest_worker_excess([(n, "chat-1") for n in range(20)], workers=2) is None
 
 
+def test_a_spread_that_was_not_judged_is_said() -> None:
+    few = Tally(handshakes=[(n, "chat-1") for n in range(39)])
+    verdict = judge([made(flawless(), fault="roll-workers", tally=few, is_roll=True)], ["roll-workers"])
+    assert (verdict["outcome"], len(verdict["notes"])) == ("passed", 1)
+    assert verdict["notes"][0].startswith("roll-workers: no second had 40 new connections")
+    enough = Tally(handshakes=handshakes(2, "chat-1", "chat-2"))
+    row = made(flawless(), fault="roll-workers", tally=enough, is_roll=True)
+    assert judge([row], ["roll-workers"])["notes"] == []
+
+
 def whole(*rows: FaultRow) -> ChaosReport:
     return ChaosReport(
         schema=report.SCHEMA,

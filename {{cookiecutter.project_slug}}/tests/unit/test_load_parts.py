@@ -112,6 +112,15 @@ def test_a_process_that_died_makes_the_run_invalid() -> None:
     assert (verdict.outcome, verdict.reasons) == (Outcome.INVALID, ["one is gone"])
 
 
+def test_so_does_one_that_died_before_anything_was_sent() -> None:
+    found = part(audit(Ledger()), generator=Generator(cpu=0.1, lag_p99_ms=1, died=["one is gone"]))
+    verdict = judge(found.audit, found.connections, found.generator, workers=[], p99_ms=100)
+    assert verdict.outcome is Outcome.INVALID
+    found.generator.died.clear()
+    verdict = judge(found.audit, found.connections, found.generator, workers=[], p99_ms=100)
+    assert verdict.outcome is Outcome.FAILED
+
+
 def test_of_no_part_nothing_is_known() -> None:
     found = merge([])
     assert (found.audit.pairs, found.connections.users, found.timeline) == ({}, 0, [])

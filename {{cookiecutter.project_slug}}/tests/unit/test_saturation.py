@@ -19,6 +19,8 @@ from tests.pages import parsed
         ({"delivered": 998}, StepOutcome.BROKEN, "2 deliveries missing"),
         ({"duplicates": 1}, StepOutcome.BROKEN, "1 delivered twice"),
         ({"out_of_order": 3}, StepOutcome.BROKEN, "3 out of order"),
+        ({"otherwise_wrong": 2}, StepOutcome.BROKEN, "2 wrong in another way"),
+        ({"unrecovered": 1}, StepOutcome.BROKEN, "1 clients told of a hole"),
         ({"acknowledged": 99}, StepOutcome.BROKEN, "1 messages never acknowledged"),
         ({"disturbances": 1}, StepOutcome.BROKEN, "1 connections lost, handshakes that failed or errors"),
         ({"expected": 0, "delivered": 0}, StepOutcome.BROKEN, "nothing was delivered"),
