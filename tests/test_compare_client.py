@@ -55,20 +55,20 @@ def meet(binary: Path) -> Iterator[Callable[[str], Opened]]:
                     watch=[process.pid],
                 )
             )
-            return client, client.open(patience_seconds=5)
+            return client, client.open(patience_seconds=30)
 
         yield start
 
 
 def publish(client: LoadClient) -> Answer:
     """101 messages, of which each member should get every one."""
-    return client.step(505, warm=0, seconds=0.2, drain=0.5)
+    return client.step(20.2, warm=0, seconds=5, drain=3, give_up_ms=20_000)
 
 
 def test_a_faithful_server_delivered_everything_once_and_in_order(meet: Callable[[str], Opened]) -> None:
     client, opened = meet("")
     assert opened["ready"] == MEMBERS
-    assert client.settle(5)["settled"]
+    assert client.settle(30)["settled"]
     answer = publish(client)
     assert answer["sent"] == 101
     assert (answer["delivered"], answer["expected"]) == (101 * MEMBERS, 101 * MEMBERS)
@@ -110,8 +110,8 @@ def test_a_refused_handshake_says_how_it_was_refused(meet: Callable[[str], Opene
 def test_latency_counts_from_when_a_message_was_due(meet: Callable[[str], Opened]) -> None:
     """A client that is stopped for a while sends late; what it measures must not forget that."""
     client, _ = meet("")
-    stopped = subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -STOP {client.pid}; sleep 0.3; kill -CONT {client.pid}"])
-    answer = client.step(500, warm=0, seconds=0.6)
+    stopped = subprocess.Popen(["sh", "-c", f"sleep 1; kill -STOP {client.pid}; sleep 0.6; kill -CONT {client.pid}"])
+    answer = client.step(500, warm=0, seconds=4, give_up_ms=20_000)
     stopped.wait()
-    assert answer["max_ms"] > 250
+    assert answer["max_ms"] > 500
     assert answer["p50_ms"] < 250

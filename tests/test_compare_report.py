@@ -58,8 +58,8 @@ def test_a_stack_leaves_no_process_behind(tmp_path: Path) -> None:
     port = stack.free_port()
     code = f"""
 import socket, subprocess
+subprocess.Popen(["sleep", "60"])  # before it answers: who looks then finds both
 listener = socket.create_server(("127.0.0.1", {port}))
-subprocess.Popen(["sleep", "60"])
 while True:
     listener.accept()
 """
@@ -68,7 +68,7 @@ while True:
         server = started._start("server", [sys.executable, "-c", code], 0, port, tmp_path, {})
         pids = server.pids
         assert len(pids) == 2
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(map(is_running, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -155,6 +155,7 @@ def type_in(folder: Path, command: str) -> str:
     small = {
         "LOADTEST_USERS": "20",
         "LOADTEST_ROOMS": "2",
+        "LOADTEST_RATE": "50",
         "LOADTEST_DURATION_SECONDS": "2",
         "LOADTEST_P99_MS": "20000",
     }

@@ -178,7 +178,7 @@ async def is_killed_while_it_subscribes(stage: Stage, peer: Peer, user: str) -> 
     await peer.ask(user)
     peer.subscribe("large/1", since=stage.since)
     await peer.writer.drain()
-    await asyncio.sleep(stage.rng.choice([0, 0, 0.001, 0.01]))
+    await asyncio.sleep(stage.rng.choice([0, 0, 0.001, 0.01]))  # at any moment of it: the moments are what is tried
     peer.reset()
 
 

@@ -25,6 +25,10 @@ WORKERS = ("chat-1", "chat-2", "chat-3")
 HIT_EVERY = 20
 """Of the deliveries to a worker with a fault, one in so many is hit."""
 CROWD = 18
+LATE_SECONDS = 3.0
+"""So long that no threshold for it is anywhere near what a busy machine adds."""
+FIRST_WORDS = 12
+"""Messages. Of a crowd of 18 that says 30 in turn, whoever speaks after these speaks for the last time."""
 
 
 class Fault(StrEnum):
@@ -34,12 +38,12 @@ class Fault(StrEnum):
     SPLIT = "split"
     """The workers share nothing."""
     LATE = "late"
-    """Deliveries to chat-2 take half a second, and the balancer ignores its cookie."""
+    """Deliveries to chat-2 take `LATE_SECONDS`, and the balancer sends whoever comes back to another worker."""
     HANG_UP = "hang-up"
-    """chat-2 closes one connection once it has said what it had to say, and answers `recovered: false` to those that
+    """chat-2 closes one connection behind the ack of a message of its own, and answers `recovered: false` to those that
     come back."""
     SHY = "shy"
-    """Takes no message before `CROWD` members are there."""
+    """Takes no message before `CROWD` members have been there at once."""
 
 
 class Client:
@@ -66,9 +70,19 @@ class FakeChat:
         self.turns = itertools.cycle(WORKERS)
         self.deliveries: Counter[str] = Counter()
         self.held: dict[Client, str] = {}
+        self.crowded = False
+        self.hung_up = False
 
     def worker_for(self, cookie: str | None) -> str:
-        return cookie if cookie and self.fault != Fault.LATE else next(self.turns)
+        if not cookie:
+            return next(self.turns)
+        return WORKERS[WORKERS.index(cookie) - 1] if self.fault == Fault.LATE else cookie
+
+    def leave(self, client: Client) -> None:
+        for members in self.members.values():
+            members.discard(client)
+        if not any(self.members.values()):
+            self.crowded = False
 
     def log_of(self, worker: str, topic: str) -> list[str]:
         """The positions given in a topic. A split service has a log for each worker."""
@@ -84,14 +98,21 @@ class FakeChat:
                 answer["recovered"] = self.fault != Fault.HANG_UP and since["position"] == answer["position"]
             client.queue.put_nowait(json.dumps(answer))
             self.members[topic].add(client)
-        elif self.fault == Fault.SHY and sum(map(len, self.members.values())) < CROWD:
+            # From now on: who has sent everything leaves, while others are still at it.
+            self.crowded |= sum(map(len, self.members.values())) >= CROWD
+        elif self.fault == Fault.SHY and not self.crowded:
             client.queue.put_nowait(json.dumps({"type": "error", "code": "too_early", "ref": message["ref"]}))
         elif message["type"] == "send":
-            log.append(position := f"1763700000000-{next(self.sequence)}")
+            number = next(self.sequence)
+            log.append(position := f"1763700000000-{number}")
             for member in list(self.members[topic]):
                 if self.fault != Fault.SPLIT or member.worker == client.worker:
                     self.deliver(member, json.dumps({"id": position, **message, "from": "somebody", "at": 1}))
             client.queue.put_nowait(json.dumps({"type": "ack", "ref": message["ref"], "id": position}))
+            if self.fault == Fault.HANG_UP and client.worker == "chat-2" and number > FIRST_WORDS and not self.hung_up:
+                # On the sender, who has its ack and nothing more to say: no message is left in doubt.
+                self.hung_up = True
+                client.queue.put_nowait(None)
 
     def deliver(self, client: Client, text: str) -> None:
         self.deliveries[client.worker] += 1
@@ -106,11 +127,8 @@ class FakeChat:
                 asyncio.get_running_loop().call_later(0.3, self.release, client)
                 return
             case Fault.LATE, "chat-2":
-                asyncio.get_running_loop().call_later(0.5, client.queue.put_nowait, text)
+                asyncio.get_running_loop().call_later(LATE_SECONDS, client.queue.put_nowait, text)
                 return
-            case Fault.HANG_UP, "chat-2" if self.deliveries["chat-2"] == HIT_EVERY:
-                # Behind the ack, which follows where the client is the sender: no message is left in doubt.
-                asyncio.get_running_loop().call_soon(client.queue.put_nowait, None)
         client.queue.put_nowait(text)
         self.release(client)
 
@@ -154,8 +172,7 @@ def application() -> FastAPI:
         except WebSocketDisconnect:
             pass
         finally:
-            for members in chat.members.values():
-                members.discard(client)
+            chat.leave(client)
             writer.cancel()
 
     return app

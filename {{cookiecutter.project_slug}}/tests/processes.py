@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.redis_server import free_port
 from tests.service import ROOT, command
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 

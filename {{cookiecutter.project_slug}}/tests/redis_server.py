@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.local.binaries import find_redis
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 def free_port() -> int:

@@ -101,15 +101,21 @@ async def _undone_after(strike: Sequence[str], undo: Sequence[str]) -> AsyncIter
 
 async def _docker(*arguments: str, allowed: Sequence[int] = (0,)) -> str:
     """Cancelled or not, it waits for the engine: only what has ended can be undone."""
-    process = await asyncio.create_subprocess_exec(
-        "docker", *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    answer = asyncio.ensure_future(process.communicate())
+    running = asyncio.ensure_future(_run("docker", *arguments))
     try:
-        output, _ = await asyncio.shield(answer)
+        code, output = await asyncio.shield(running)
     except asyncio.CancelledError:
-        await answer
+        await running
         raise
-    if process.returncode not in allowed:
-        raise FaultFailed(f"`docker {' '.join(arguments)}` ended with {process.returncode}: {output.decode().strip()}")
-    return output.decode()
+    if code not in allowed:
+        raise FaultFailed(f"`docker {' '.join(arguments)}` ended with {code}: {output.strip()}")
+    return output
+
+
+async def _run(*command: str) -> tuple[int | None, str]:
+    """The exit code and what was written. A Ctrl-C at the terminal does not reach it."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode(errors="replace")

@@ -15,7 +15,7 @@ from .delivery import Bundle, Outbox, open_outbox, raw_socket
 from .exceptions import InvalidMessage, LimitExceeded, WebSocketException
 from .expiry import Expiry
 from .limits import Limits, TokenBucket
-from .message import Message, Ref, decode, encode, reference
+from .message import TYPES, Message, Ref, decode, encode, reference
 from .metrics import LIMITS_HIT, count_refusal
 
 if TYPE_CHECKING:
@@ -148,14 +148,15 @@ class Connection:
         return self
 
     async def __anext__(self) -> Message:
-        """The next valid message. An invalid one gets an `error` and is passed over."""
+        """The next valid message, of the service's own types too. An invalid one gets an `error` and is passed over."""
         while True:
             try:
                 fields = await self.receive_json()
             except WebSocketDisconnect:
                 raise StopAsyncIteration from None
             try:
-                return Message.from_client_message(data=fields, max_topic_bytes=self.limits.topic_bytes)
+                types = TYPES if self.manager is None else self.manager.requests.types
+                return Message.from_client_message(data=fields, max_topic_bytes=self.limits.topic_bytes, types=types)
             except WebSocketException as exc:
                 self.send_error(exc, reference(fields))
 

@@ -40,22 +40,29 @@ def frame_text(payload: bytes) -> bytes:
 
 
 class Bundle:
-    """JSON texts that go to a connection together, in order; framed and joined at most once for all who share it."""
+    """JSON texts that go to a connection together, in order; framed and joined at most once for all who share it.
 
-    __slots__ = ("_texts", "joined", "payloads", "size")
+    `framed` has the frame of each, where they are made already.
+    """
 
-    def __init__(self, payloads: Sequence[bytes]) -> None:
+    __slots__ = ("_framed", "_texts", "joined", "payloads")
+
+    def __init__(self, payloads: Sequence[bytes], framed: Sequence[bytes] | None = None) -> None:
         self.payloads = payloads
-        self.size = sum(map(len, payloads))
-        """Bytes of the payloads, without framing."""
         self.joined: bytes | None = None
         """`frames`, once somebody asked for them: a property costs as much as the rest of a write in Python."""
+        self._framed = framed
         self._texts: list[str] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payloads, without framing."""
+        return sum(map(len, self.payloads))
 
     @property
     def frames(self) -> bytes:
         if self.joined is None:
-            self.joined = b"".join(map(frame_text, self.payloads))
+            self.joined = b"".join(map(frame_text, self.payloads) if self._framed is None else self._framed)
         return self.joined
 
     @property
@@ -267,9 +274,9 @@ def fan_out(entries: Sequence[Entry], receivers: Receivers) -> int:
     Everything that can fail for all is done before the first write, so that a batch is delivered whole or not at all;
     a connection whose write fails is ended, and resumes.
     """
-    routes: dict[tuple[str, tuple[str, ...]], list[Entry]] = {}
-    for entry in entries:
-        routes.setdefault((entry.topic, entry.conn_ids), []).append(entry)
+    routes: dict[tuple[str, tuple[str, ...]], list[int]] = {}  # the numbers of the entries with the same receivers
+    for number, entry in enumerate(entries):
+        routes.setdefault((entry.topic, entry.conn_ids), []).append(number)
 
     if len(routes) == 1:
         found = receivers(entries[0])
@@ -279,29 +286,32 @@ def fan_out(entries: Sequence[Entry], receivers: Receivers) -> int:
         return len(entries) * len(found)
 
     wanted: dict[Connection, int] = {}  # bit i: the connection gets the entries of route i
-    by_number = list(routes.values())
+    by_bit = list(routes.values())
+    payloads = [b""] * len(entries)
+    framed = payloads.copy()
     deliveries = 0
-    for number, route in enumerate(by_number):
-        found = receivers(route[0])
+    for bit, route in enumerate(by_bit):
+        found = receivers(entries[route[0]])
+        if not found:
+            continue
         deliveries += len(found) * len(route)
-        bit = 1 << number
+        for number in route:
+            payloads[number] = payload = entries[number].payload
+            framed[number] = frame_text(payload)
         for connection in found:
-            wanted[connection] = wanted.get(connection, 0) | bit
+            wanted[connection] = wanted.get(connection, 0) | 1 << bit
 
     sharing: dict[int, list[Connection]] = {}
     for connection, bits in wanted.items():
         sharing.setdefault(bits, []).append(connection)
-    place = {id(entry): number for number, entry in enumerate(entries)}
     for bits, connections in sharing.items():
-        ordered: list[Entry] = []
-        routes_joined = 0
+        ordered: list[int] = []
         while bits:
-            ordered += by_number[bits.bit_length() - 1]
-            bits ^= 1 << (bits.bit_length() - 1)
-            routes_joined += 1
-        if routes_joined > 1:
-            ordered.sort(key=lambda entry: place[id(entry)])  # joining routes must keep the log's order
-        _write(connections, Bundle([entry.payload for entry in ordered]))
+            bit = bits.bit_length() - 1
+            ordered += by_bit[bit]
+            bits ^= 1 << bit
+        ordered.sort()  # joining routes must keep the log's order
+        _write(connections, Bundle([payloads[n] for n in ordered], [framed[n] for n in ordered]))
     return deliveries
 
 

@@ -328,10 +328,9 @@ class PlainFeed:
 
 
 def _entry_of(message: Message) -> Entry:
-    conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
     fields = message.__serialize__()  # a broker may give the same `Message` to several listeners
     fields.pop("conn_id", None)
-    return Entry("", message.topic or "", encode(fields), conn_ids)
+    return Entry("", message.topic or "", encode(fields), message.conn_ids)
 
 
 def _text_of(pending: Pending) -> str:

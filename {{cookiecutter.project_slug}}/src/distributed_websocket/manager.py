@@ -19,10 +19,11 @@ from .brokers.interface import BrokerInterface, Entry, LogBroker, Record, is_val
 from .codes import CloseCode
 from .connection import DEFAULT_LIMITS, Connection
 from .delivery import Bundle, fan_out
+from .exceptions import InvalidMessage, quote
 from .expiry import Expiry
 from .feed import Feed, LogFeed, PlainFeed
 from .limits import Limits
-from .message import Message, Ref, encode
+from .message import Message, Ref, encode, stamped
 from .metrics import (
     BATCH,
     DELIVERED,
@@ -150,7 +151,7 @@ class WebSocketManager:
         """Send everybody elsewhere, spread over a time, so that the others do not get all of them at once.
 
         At once: not ready, no new connections, and a `reconnect` notice to everyone. Then one after the other is closed
-        with 1012. Returns when none is left.
+        with 1012. Returns when the last was told.
         """
         self.draining = True
         notice = Bundle((encode({"type": "reconnect", "within_seconds": within_seconds}),))
@@ -302,7 +303,7 @@ class WebSocketManager:
         """Decorate the function that handles messages of a type of the service's own, a coroutine function or not.
 
         It gets the connection and the message. A `WebSocketException` that it raises is told to the client. Raises
-        `ValueError` for a type that is handled already.
+        `ValueError` for a type that is handled already, and for one that only the server says (`error`, `joined`, ...).
         """
 
         def decorate(handler: H) -> H:
@@ -329,9 +330,18 @@ class WebSocketManager:
         await serve(self, connection)
 
     def submit(self, message: Message, connection: Connection | None = None, ref: Ref | None = None) -> None:
-        """Publish to all workers without waiting; `connection` gets the ack. Raises `Overloaded`."""
+        """Publish to all workers without waiting; `connection` gets the ack.
+
+        Raises `Overloaded`, and `InvalidMessage` for what cannot be encoded, and for what is no `broadcast` and has
+        neither a topic nor connections.
+        """
         sender = connection.user if connection is not None else None
-        conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
+        conn_ids = message.conn_ids
+        if not message.topic and not conn_ids and message.type != "broadcast":
+            # It would reach everybody, and nobody was asked whether it may.
+            raise InvalidMessage(
+                f"a message of type {quote(message.type)} needs a topic", connection=connection, received=message
+            )
         body = message.body(sender)
         key = ""
         # What is not kept has no place for names: it would reach everybody.
@@ -339,8 +349,8 @@ class WebSocketManager:
         if connection is not None and ref is not None and not ephemeral:
             # With the body in it, two messages of one user that happen to have the same ref stay two messages.
             key = blake2b(f"{sender or connection.id}\n{ref!r}\n".encode() + body, digest_size=12).hexdigest()
-        body = b'%b,"at":%d}' % (body[:-1], time.time_ns() // 1_000_000)
-        self.feed.submit(Pending(Record(message.topic or "", body, conn_ids, key, ephemeral), connection, ref))
+        record = Record(message.topic or "", stamped(body), conn_ids, key, ephemeral)
+        self.feed.submit(Pending(record, connection, ref))
 
     def _settle(self, batch: Sequence[Pending]) -> None:
         """Tell the senders of a batch how it ended: one write for each of them."""
@@ -404,8 +414,7 @@ class WebSocketManager:
     def send_by_conn_id(self, message: Message | dict[str, Any]) -> _Done:
         """Send a message to the connections of this worker whose `id` is `message.conn_id`, or in it."""
         message = _as_message(message)
-        conn_ids = [message.conn_id] if isinstance(message.conn_id, str) else message.conn_id or []
-        return self._send_to(self._roster.with_ids(conn_ids), message)
+        return self._send_to(self._roster.with_ids(message.conn_ids), message)
 
     def send_msg(self, message: Message | dict[str, Any]) -> _Done:
         """Call `broadcast`, `send_by_conn_id` or, for every other type, `send`."""

@@ -5,6 +5,7 @@ Works on plain JSON objects, does no I/O. Codes are in `codes.py`, topic rules i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -14,11 +15,19 @@ from .codes import CloseCode, ErrorCode
 from .exceptions import InvalidMessage, quote
 from .topics import MAX_TOPIC_BYTES, validate_pattern, validate_topic
 
-__all__ = ["CloseCode", "ErrorCode", "Message", "Ref", "decode", "encode", "reference"]
+__all__ = ["CloseCode", "ErrorCode", "Message", "Ref", "decode", "encode", "reference", "stamped"]
 
 TYPES: Final = frozenset(
     {"subscribe", "unsubscribe", "send", "broadcast", "send_by_conn_id", "history", "presence", "authenticate"}
 )
+
+SERVER_TYPES: Final = frozenset(
+    {
+        *("ack", "authenticated", "error", "joined", "left", "reconnect", "set_conn_id", "subscribed"),
+        *("token_expired", "unsubscribed", "welcome"),
+    }
+)
+"""What only the server says: clients believe messages of these types, so nobody else may send them."""
 
 Ref = str | int
 """What a client names a request by; the answer repeats it."""
@@ -55,6 +64,11 @@ def decode(text: str | bytes) -> dict[str, Any]:
             f"a message is a JSON object, not {type(value).__name__}", code=ErrorCode.MALFORMED_JSON, received=text
         )
     return value
+
+
+def stamped(body: bytes) -> bytes:
+    """A `Message.body` with `at`, when the server took it: milliseconds since 1970."""
+    return b'%b,"at":%d}' % (body[:-1], time.time_ns() // 1_000_000)
 
 
 def reference(fields: Mapping[str, Any]) -> Ref | None:
@@ -143,6 +157,11 @@ class Message:
     @property
     def ref(self) -> Ref | None:
         return reference(self.data) if isinstance(self.data, Mapping) else None
+
+    @property
+    def conn_ids(self) -> tuple[str, ...]:
+        """The connections addressed, as a tuple however `conn_id` names them; empty where it names none."""
+        return (self.conn_id,) if isinstance(self.conn_id, str) else tuple(self.conn_id or ())
 
     def get(self, name: str) -> Any:
         """A field of `data`; `None` where there is none, or `data` is no object."""

@@ -16,7 +16,7 @@ class Policy:
         return not pattern.startswith("$")
 
     def may_publish(self, connection: Connection, topic: str) -> bool:
-        return not topic.startswith("$")
+        return bool(topic) and not topic.startswith("$")
 
     def may_broadcast(self, connection: Connection) -> bool:
         return False

@@ -71,10 +71,14 @@ class Publisher:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self.waiting_bytes = 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether bodies of so many bytes in all may be submitted now, before anything else runs."""
+        return self.waiting_bytes + size <= self._max_waiting_bytes
+
     def submit(self, pending: Pending, shard: int | None = None) -> None:
         """Queue a record for its topic's shard, or the shard given. Raises `Overloaded`."""
         size = len(pending.record.body)
-        if self.waiting_bytes + size > self._max_waiting_bytes:
+        if not self.has_room(size):
             raise Overloaded(
                 f"{self.waiting_bytes} bytes wait to be stored already; send again later", connection=pending.connection
             )
@@ -87,12 +91,15 @@ class Publisher:
         if shard not in self._tasks:
             self._tasks[shard] = loop.create_task(self._empty(shard))
 
-    async def publish(self, record: Record, shard: int | None = None) -> str:
-        """Submit a record and wait for its position. Raises `Overloaded` or `BrokerError`."""
+    def publish(self, record: Record, shard: int | None = None) -> asyncio.Future[str]:
+        """Submit a record. The future gives its position, or raises `Overloaded` or `BrokerError`."""
         pending = Pending(record)
         pending.stored = asyncio.get_running_loop().create_future()
-        self.submit(pending, shard)
-        return await pending.stored
+        try:
+            self.submit(pending, shard)
+        except Overloaded as error:
+            pending.stored.set_exception(error)
+        return pending.stored
 
     async def close(self, within_seconds: float) -> None:
         """Wait for what was submitted, then give up on the rest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .brokers.interface import Entry
@@ -11,7 +11,7 @@ from .codes import CloseCode, ErrorCode
 from .connection import Connection
 from .delivery import Bundle
 from .exceptions import BrokerError, InvalidMessage, LimitExceeded, NotAllowed, WebSocketException, quote
-from .message import TYPES, Message, encode, reference
+from .message import SERVER_TYPES, TYPES, Message, encode, reference
 from .metrics import RECEIVED, RECOVERIES
 from .positions import parse_position
 from .reading import ShardReader
@@ -56,9 +56,16 @@ class Requests:
             "authenticate": self._authenticate,
         }
 
+    @property
+    def types(self) -> Collection[str]:
+        """What clients may send: the library's types, and the service's own."""
+        return self._handlers.keys()
+
     def add(self, kind: str, handler: Handler) -> None:
         if kind in self._handlers:
             raise ValueError(f"messages of type {kind!r} are handled already")
+        if kind in SERVER_TYPES:
+            raise ValueError(f"messages of type {kind!r} are the server's own, no client may send them")
         self._handlers[kind] = handler
         _RECEIVED[kind] = RECEIVED.labels(kind)
 
@@ -99,8 +106,7 @@ class Requests:
         self._manager.submit(message, connection, message.ref)
 
     def _send_by_conn_id(self, connection: Connection, message: Message) -> None:
-        conn_ids = (message.conn_id,) if isinstance(message.conn_id, str) else tuple(message.conn_id or ())
-        if not self._manager.policy.may_address(connection, conn_ids):
+        if not self._manager.policy.may_address(connection, message.conn_ids):
             raise NotAllowed("you may not address connections", connection=connection, received=message)
         self._manager.submit(message, connection, message.ref)
 

@@ -10,6 +10,7 @@ with the same results and more work for each message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
@@ -33,10 +35,13 @@ LINGER_SECONDS: Final = 1.0
 """How long a client that broke the protocol may take to notice that it was told so."""
 
 MAX_EARLY_BYTES: Final = 64 * 1024
-"""Kept of what a client says before its handshake is complete; beyond it, it is not read until then."""
+"""Kept of what a client says before its handshake is complete; beyond it, it is not read until then.
+
+What comes in one read with the handshake is uvicorn's to drop (RFC 6455 §4.1 forbids it anyway).
+"""
 
 FLOWING_BYTES: Final = 64 * 1024
-"""A client that has not taken more than so much is written to without asking how much it is."""
+"""While at most so much is untaken, a client is written to without asking the transport how much it is."""
 
 _ASK: Final = sys.maxsize
 _LOST: Final = 1006  # RFC 6455 §7.1.5; never in a frame
@@ -56,7 +61,8 @@ class QuickUpgrade(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if not self._began:
             self._began = True
-            if self.ws_protocol_class is not None and data.endswith(b"\r\n\r\n") and _UPGRADE.match(data):
+            is_whole = data.find(b"\r\n\r\n") == len(data) - 4  # and nothing is behind it
+            if self.ws_protocol_class is not None and is_whole and _UPGRADE.match(data):
                 self._unset_keepalive_if_required()
                 self.connections.discard(self)
                 make: Any = self.ws_protocol_class
@@ -146,6 +152,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
     def end(self, code: CloseCode) -> None:
         if self.close_sent or self.disconnected or self.transport.is_closing() or not self.handshake_complete:
             return
+        if self.conn.close_rcvd is not None:
+            return  # its close frame came in the read that is being handled, and is answered next
         self.stop_keepalive()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": int(code), "reason": code.reason})
         self.conn.send_close(int(code), code.reason)
@@ -274,6 +282,7 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_timer is None:
             # uvicorn closes the connection when the application returns, unless a timer is about to do so.
             self.close_timer = cast(asyncio.TimerHandle, _HELD_OPEN)
+        self.resume_reading()  # the receiver may pause it again, right below
         while not self.queue.empty():  # what came before the hand-over
             event = self.queue.get_nowait()
             if event["type"] == "websocket.receive":
@@ -281,7 +290,6 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
             else:
                 self._tell_closed()
         self.queue = cast("asyncio.Queue[Any]", _NOBODY)
-        self.resume_reading()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
@@ -292,7 +300,8 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         if self._receiver is None:
-            super().send_receive_event_to_app()
+            with contextlib.suppress(InvalidState):  # uvicorn 0.54 does not look at `close_rcvd` (see below)
+                super().send_receive_event_to_app()
             return
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
@@ -304,8 +313,10 @@ class RawWebSocketProtocol(WebSocketsSansIOProtocol):
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            self.conn.send_close(1007)  # RFC 6455 §8.1
-            self.handle_parser_exception()
+            # A close frame of the client's that came in the same read is parsed already, and answered next.
+            if self.conn.close_rcvd is None:
+                self.conn.send_close(1007)  # RFC 6455 §8.1
+                self.handle_parser_exception()
             return
         self._receiver.on_message(text)
 

@@ -49,4 +49,4 @@ def _pattern_of(connection: Connection, message: Message, wanted: str) -> str:
         raise InvalidSubscriptionMessage(
             f"the type {quote(message.type)} does not {wanted}", connection=connection, received=message
         )
-    return validate_pattern(message.topic, connection=connection)
+    return validate_pattern(message.topic, max_bytes=connection.limits.topic_bytes, connection=connection)

@@ -241,7 +241,7 @@ class FrameWalk:
         return not (self._skip or self._header or self._in_message)
 
     def feed(self, data: bytes) -> int:
-        """How many of these bytes come before the last place between messages; 0 if there is none behind the first."""
+        """How many of these bytes lie before the last place between messages that they reach; 0 if they reach none."""
         position = place = 0
         while position < len(data):
             if not self._skip:

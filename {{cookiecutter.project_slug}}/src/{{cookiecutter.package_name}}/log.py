@@ -5,16 +5,16 @@ from typing import Any
 from distributed_websocket import BrokerInterface, create_broker
 from distributed_websocket.brokers import PUBSUB_SCHEMES
 
-from .settings import LogSettings
+from .settings import MEMORY, LogSettings
 
 CHANNEL = "chat"
-MEMORY = "memory://"
 SHARD_LEVELS = 2
 """Each room, `room/NAME`, shares a shard with all that is below it; the rooms spread. Another number is a new log."""
 
 
-def open_log(url: str, settings: LogSettings) -> BrokerInterface:
-    """The broker for the URL. It connects when it is first used."""
+def open_log(settings: LogSettings) -> BrokerInterface:
+    """The broker that the settings name. It connects when it is first used."""
+    url = settings.broker_url
     if url.startswith(tuple(f"{scheme}:" for scheme in PUBSUB_SCHEMES)):
         return create_broker(url)  # stores nothing: the settings are about what is stored
     options: dict[str, Any] = {

@@ -19,7 +19,11 @@ from distributed_websocket.origin import OriginPolicy
 PREFIX = "CHAT_"
 INVALID_SETTINGS_EXIT_CODE = 2
 
-_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/]*@")
+MEMORY = "memory://"
+"""The URL of a log that each process has for itself: for a worker alone."""
+
+# To the last @, since what was refused may be a password with characters that end the place for one; and as an option.
+_PASSWORD_IN_URL = re.compile(r"(?:(?<=://)|^(?!.*://)).*(?=@)|(?<=password=)[^&]*", re.DOTALL)
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
@@ -62,8 +66,17 @@ class ProcessSettings(BaseSettings):
 
 
 class LogSettings(ProcessSettings):
-    """What is kept of every topic. The same for all workers and gateways: each of them trims the log."""
+    """Where messages go, and what is kept of every topic.
 
+    The same for all workers and gateways: they meet in the log, and each of them trims it.
+    """
+
+    broker_url: str = Field(
+        MEMORY,
+        repr=False,
+        description="URL of the log: redis, redis+sentinel, redis+cluster (rediss for TLS), redis+pubsub for no log at "
+        f"all, or {MEMORY} for a worker alone",
+    )
     shards: int = Field(
         4, ge=1, le=64, description="parts of the log, over which the rooms spread; another number begins a new log"
     )
@@ -76,6 +89,13 @@ class LogSettings(ProcessSettings):
         "memory", description="where Redis must have a message before its sender gets the ack"
     )
 
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker_url(cls, value: str) -> str:
+        if value != MEMORY:
+            RedisURL.parse(value)
+        return value
+
 
 class GatewaySettings(LogSettings):
     """What the gateway needs besides."""
@@ -83,9 +103,6 @@ class GatewaySettings(LogSettings):
     workers_url: str = Field("ws://127.0.0.1:8001/ws", description="URL of the chat workers' WebSocket: ws, wss")
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", repr=False, description="URL of the Redis with the users: redis, rediss"
-    )
-    broker_url: str | None = Field(
-        None, repr=False, description="URL of the log, as the workers have it; without it, that of the users"
     )
     service_token: SecretStr | None = Field(
         None, min_length=32, description="what services show that publish over HTTP; without it none may"
@@ -118,16 +135,8 @@ class GatewaySettings(LogSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis_url(cls, value: str) -> str:
-        return _url(value, "redis", "rediss")
-
-    @field_validator("broker_url")
-    @classmethod
-    def _is_broker_url(cls, value: str | None) -> str | None:
-        return None if value is None else _broker_url(value)
-
-    @property
-    def log_url(self) -> str:
-        return self.broker_url or self.redis_url
+        RedisURL.parse(_url(value, "redis", "rediss"))
+        return value
 
 
 class ChatSettings(LogSettings):
@@ -136,29 +145,16 @@ class ChatSettings(LogSettings):
     worker_name: str = Field(
         "chat-1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="1 to 63 letters, digits, '.', '_', '-'"
     )
-    broker_url: str = Field(
-        "memory://",
-        repr=False,
-        description="URL of the log: redis, redis+sentinel, redis+cluster (rediss for TLS), redis+pubsub for no log at "
-        "all, or memory:// for a worker alone",
-    )
     max_unsent_bytes: int = Field(2**20, ge=2**16, le=2**28, description="unread bytes that close a slow connection")
-
-    @field_validator("broker_url")
-    @classmethod
-    def _is_broker_url(cls, value: str) -> str:
-        return _broker_url(value)
-
-
-def _broker_url(value: str) -> str:
-    if value != "memory://":
-        RedisURL.parse(value)
-    return value
 
 
 def _url(value: str, *schemes: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in schemes or not parts.hostname or parts.port == 0:  # `port` raises ValueError for others
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # it quotes what may be a part of a password
+        valid = False
+    if not valid:
         raise ValueError(f"not a URL {' or '.join(f'{scheme}://host:port/...' for scheme in schemes)}")
     return value
 
@@ -187,7 +183,7 @@ def _complaints(settings_class: type[BaseSettings], error: ValidationError) -> l
 def _shown(field: FieldInfo, value: object) -> str:
     if "SecretStr" in str(field.annotation):
         return f"a secret of {len(value)} characters" if isinstance(value, str) else "a secret"
-    return repr(_PASSWORD_IN_URL.sub("***@", value) if isinstance(value, str) else value)
+    return repr(_PASSWORD_IN_URL.sub("***", value) if isinstance(value, str) else value)
 
 
 def _allowed(field: FieldInfo) -> str:

@@ -14,7 +14,7 @@ from distributed_websocket.brokers.interface import PROBE_TOPIC, Entry, LogBroke
 from distributed_websocket.brokers.redis_streams import FOREIGN
 from distributed_websocket.exceptions import BrokerError
 from distributed_websocket.positions import parse_position
-from tests.deadline import eventually
+from tests.deadline import DEADLINE_SECONDS, eventually
 from tests.redis_server import RedisServer, free_port, redis_versions
 
 Make = Callable[..., LogBroker]
@@ -59,6 +59,25 @@ async def read(
     return await broker.read(channel, 0, after, limit=limit, wait_seconds=wait)
 
 
+async def until_waiting(broker: LogBroker, channel: str, readers: int = 1) -> None:
+    """So many reads of the first shard wait in the broker for what is not there yet."""
+    if isinstance(broker, InMemoryBroker):
+        log = broker._log(channel, 0)
+        await eventually(lambda: len(log.grown._waiters) == readers)
+        return
+    assert isinstance(broker, RedisBroker)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await blocked_reads(broker, channel) != readers:  # noqa: ASYNC110 - Redis does not tell of it
+            await asyncio.sleep(0.005)
+
+
+async def blocked_reads(broker: RedisBroker, channel: str) -> int:
+    """How many clients wait in an XREAD, on the server that holds the log."""
+    (told,) = await broker._client.run(f"{broker._key(channel, 0)}:log", [("CLIENT", "LIST")])
+    clients = [dict(field.split("=", 1) for field in line.split()) for line in told.decode().splitlines()]
+    return sum("b" in client["flags"] and client["cmd"] == "xread" for client in clients)
+
+
 # The log
 
 
@@ -81,7 +100,7 @@ async def test_positions_grow_over_appends(broker: LogBroker, channel: str) -> N
 async def test_a_reader_that_waits_is_woken_by_an_append(broker: LogBroker, channel: str) -> None:
     extent = await broker.extent(channel, 0)
     waiting = asyncio.create_task(read(broker, channel, extent.last, wait=10))
-    await asyncio.sleep(0)
+    await until_waiting(broker, channel)
     await broker.append(channel, 0, [record(1)])
     assert bodies(await waiting) == [b'{"n":1}']
 
@@ -90,7 +109,7 @@ async def test_every_reader_that_waits_is_woken(make: Make, channel: str) -> Non
     broker = make(shards=1)
     last = (await broker.append(channel, 0, [record(0)]))[0]
     waiting = [asyncio.create_task(read(broker, channel, last, wait=10)) for _ in range(3)]
-    await asyncio.sleep(0.01)
+    await until_waiting(broker, channel, readers=3)
     await broker.append(channel, 0, [record(1), record(2)])
     for entries in await asyncio.gather(*waiting):
         assert bodies(entries) in ([b'{"n":1}', b'{"n":2}'], [b'{"n":1}'])
@@ -98,7 +117,7 @@ async def test_every_reader_that_waits_is_woken(make: Make, channel: str) -> Non
 
 async def test_a_read_that_was_cancelled_leaves_the_next_one_its_own_answer(broker: LogBroker, channel: str) -> None:
     waiting = asyncio.create_task(read(broker, channel, wait=10))
-    await asyncio.sleep(0.05)
+    await until_waiting(broker, channel)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await broker.append(channel, 0, [record(1)])
@@ -110,7 +129,7 @@ async def test_a_read_is_cancelled_even_if_something_arrives_at_that_moment(chan
     """Before Python 3.12 `asyncio.wait_for` swallows that cancellation: a reader that was stopped read on for ever."""
     broker = InMemoryBroker()
     waiting = asyncio.create_task(read(broker, channel, wait=10))
-    await asyncio.sleep(0.01)
+    await until_waiting(broker, channel)
     await broker.append(channel, 0, [record(1)])
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -196,7 +215,7 @@ async def test_the_keys_in_memory_are_bounded(channel: str) -> None:
 async def test_a_probe_wakes_whoever_waits_and_is_not_kept(broker: LogBroker, channel: str) -> None:
     await read(broker, channel)
     waiting = asyncio.create_task(read(broker, channel, wait=10))
-    await asyncio.sleep(0.01)
+    await until_waiting(broker, channel)
     await broker.append(channel, 0, [Record(PROBE_TOPIC, b"{}")])
     entries = await waiting
     assert {entry.position for entry in entries} == {""}
@@ -207,11 +226,11 @@ async def test_a_probe_wakes_whoever_waits_and_is_not_kept(broker: LogBroker, ch
 async def test_what_is_ephemeral_is_heard_by_who_waits_and_is_not_kept(broker: LogBroker, channel: str) -> None:
     await read(broker, channel)
     waiting = asyncio.create_task(read(broker, channel, wait=10))
-    await asyncio.sleep(0.01)
+    await until_waiting(broker, channel)
     await broker.append(channel, 0, [Record("room/1", b'{"n":1}', ephemeral=True)])
     assert await waiting == [Entry("", "room/1", b'{"n":1}')]
     waiting = asyncio.create_task(read(broker, channel, wait=10))
-    await asyncio.sleep(0.01)
+    await until_waiting(broker, channel)
     mixed = [Record("room/1", b'{"n":2}', ephemeral=True), record(3), Record(PROBE_TOPIC, b"{}")]
     await broker.append(channel, 0, mixed)
     heard = await waiting
@@ -271,7 +290,7 @@ async def test_whom_a_dead_worker_had_leave_when_another_one_beats(broker: LogBr
     await change(broker, channel, "chat-1#a", [ALICE, BOB], lives=0.05)
     await change(broker, channel, "chat-2#b", [BOB])
     await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # longer than chat-1 lives
     await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
     assert await members(broker, channel) == ([("bob", "chat-2")], 1)
     assert (await events(broker, channel))[-1] == ("left", "alice")
@@ -280,12 +299,11 @@ async def test_whom_a_dead_worker_had_leave_when_another_one_beats(broker: LogBr
 
 
 async def test_a_worker_that_beats_lives(broker: LogBroker, channel: str) -> None:
-    await change(broker, channel, "chat-1#a", [ALICE], lives=0.2)
-    deadline = asyncio.get_running_loop().time() + 0.5
-    while asyncio.get_running_loop().time() < deadline:
-        await broker.presence_beat(channel, 0, "chat-1#a", lives_seconds=0.2)
-        await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=0.2)
-        await asyncio.sleep(0.05)
+    await change(broker, channel, "chat-1#a", [ALICE], lives=0.05)
+    for lives_seconds in (0.05, 60):
+        await broker.presence_beat(channel, 0, "chat-1#a", lives_seconds=lives_seconds)
+    await asyncio.sleep(0.1)  # longer than it would have lived without the last beat
+    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
     assert await members(broker, channel) == ([("alice", "chat-1")], 1)
 
 
@@ -332,7 +350,7 @@ async def test_the_six_coroutines_work_on_their_own(make: Make, channel: str) ->
     await broker.publish(channel, {"type": "send_by_conn_id", "conn_id": ["c1"], "n": 3})
     await broker.append(channel, 0, [Record(PROBE_TOPIC, b"{}")])
     got: list[Message] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while len(got) < 3:
             message = await broker.get_message(wait_seconds=0.1)
             if message is not None:
@@ -353,10 +371,10 @@ async def test_a_probe_is_no_message(channel: str) -> None:
     """It was given out as one, and left the reader of the six coroutines without a position."""
     broker = InMemoryBroker()
     await broker.subscribe(channel)
-    waiting = asyncio.create_task(broker.get_message(wait_seconds=5))
-    await asyncio.sleep(0)
+    waiting = asyncio.create_task(broker.get_message(wait_seconds=60))
+    await until_waiting(broker, channel)
     await broker.append(channel, 0, [Record(PROBE_TOPIC, b"{}")])
-    assert await waiting is None
+    assert await asyncio.wait_for(waiting, DEADLINE_SECONDS) is None  # the probe's end of the wait, not the wait's own
     await broker.publish(channel, {"topic": "a", "n": 1})
     message = await broker.get_message()
     assert message is not None
@@ -418,7 +436,7 @@ async def test_age_bounds_the_log_too(redis_server: RedisServer, channel: str, c
 async def test_an_idempotency_key_is_forgotten_after_its_window(
     redis_server: RedisServer, channel: str, client: "redis.asyncio.Redis"
 ) -> None:
-    broker = RedisBroker(redis_server.url, shards=1, idempotency_seconds=1)
+    broker = RedisBroker(redis_server.url, shards=1, idempotency_seconds=2)
     (first,) = await broker.append(channel, 0, [record(1, key="k")])
     assert await broker.append(channel, 0, [record(1, key="k")]) == [first]
     pattern = f"{{{channel}:0/1/1}}:keys:*"
@@ -466,11 +484,15 @@ async def test_a_redis_that_is_not_there_is_a_broker_error_that_says_so(channel:
 
 async def test_a_redis_that_does_not_answer_is_given_up_on(own_redis: RedisServer, channel: str) -> None:
     broker = RedisBroker(own_redis.url, shards=1, command_timeout_seconds=1)
+    assert broker._client.answer_seconds == 1
+    broker._client.answer_seconds = DEADLINE_SECONDS  # for what has to succeed, on a busy machine too
     await broker.connect()
     own_redis.freeze()
-    with pytest.raises(BrokerError):
+    broker._client.answer_seconds = 1
+    with pytest.raises(BrokerError, match="no answer within 1 s"):
         await broker.append(channel, 0, [record(1)])
     own_redis.thaw()
+    broker._client.answer_seconds = DEADLINE_SECONDS
     await broker.append(channel, 0, [record(2)])
     await broker.disconnect()
 
@@ -479,13 +501,14 @@ async def test_a_silent_connection_is_read_from_for_as_long_as_was_asked(
     redis_broker: RedisBroker, channel: str, redis_server: RedisServer
 ) -> None:
     """redis-py 8 gives up a socket that is silent for its command timeout: a reader waits on purpose."""
-    broker = RedisBroker(redis_server.url, shards=1, command_timeout_seconds=0.5)
-    waiting = asyncio.create_task(read(broker, channel, wait=10))
-    await asyncio.sleep(1.5)
-    writer = RedisBroker(redis_server.url, shards=1)  # on a busy machine an answer may take longer than 0.5 s
-    await writer.append(channel, 0, [record(1)])
-    assert len(await waiting) == 1
-    await writer.disconnect()
+    broker = RedisBroker(redis_server.url, shards=1)
+    await broker.connect()
+    broker._client.answer_seconds = 0.5  # for what waits on purpose alone: on a busy machine connecting takes longer
+    waiting = asyncio.create_task(read(broker, channel, wait=60))
+    await until_waiting(redis_broker, channel)
+    await asyncio.sleep(1.5)  # longer than the command timeout
+    await redis_broker.append(channel, 0, [record(1)])
+    assert len(await asyncio.wait_for(waiting, DEADLINE_SECONDS)) == 1
     await broker.disconnect()
 
 
@@ -521,7 +544,7 @@ async def test_the_keys_of_a_shard_share_a_hash_tag(
 async def test_a_reader_waits_and_is_woken_by_another_process(redis_server: RedisServer, channel: str) -> None:
     reader, writer = RedisBroker(redis_server.url, shards=1), RedisBroker(redis_server.url, shards=1)
     waiting = asyncio.create_task(read(reader, channel, wait=10))
-    await eventually(lambda: not waiting.done())
+    await until_waiting(writer, channel)
     await writer.append(channel, 0, [record(1, key=secrets.token_hex(2))])
     assert len(await waiting) == 1
     await reader.disconnect()

@@ -74,7 +74,7 @@ async def test_a_message_reaches_the_subscribers_of_its_room(worker: Running) ->
 
 
 async def test_a_connection_is_told_when_its_token_expires_and_takes_a_fresh_one(worker: Running) -> None:
-    async with connect(worker.ws, proxy=None, additional_headers=authorization(lifetime_seconds=2)) as client:
+    async with connect(worker.ws, proxy=None, additional_headers=authorization(lifetime_seconds=5)) as client:
         assert (await hear(client))["type"] == "welcome"
         assert (await hear(client))["type"] == "token_expired"
         fresh = authorization()["Authorization"].removeprefix("Bearer ")

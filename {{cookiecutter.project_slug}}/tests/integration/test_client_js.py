@@ -28,7 +28,9 @@ from tests.session_model import Run
 
 TESTS = ROOT / "tests" / "web" / "client.test.mjs"
 OLDEST_NODE = 20
-SECONDS = 110
+SECONDS = 300
+
+pytestmark = pytest.mark.timeout(SECONDS + 20)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ async def hear(client: ClientConnection) -> dict[str, Any]:
 
 def ends(worker: Running) -> list[dict[str, Any]]:
     """The lines about connections that ended."""
-    lines = [json.loads(line) for line in worker.log.read_text("utf-8").splitlines()]
+    written, _, _half_a_line = worker.log.read_text("utf-8").rpartition("\n")
+    lines = [json.loads(line) for line in written.splitlines()]
     return [line for line in lines if line["event"] == "connection ended"]
 
 

@@ -26,6 +26,14 @@ async def pair(request: pytest.FixtureRequest, redis_server: RedisServer, channe
             clients.append(await stack.enter_async_context(connected(worker.url, user)))
         for client in clients:
             await client.subscribe("room/1")
+            await client.subscribe("room/0")
+        await clients[0].publish("room/0", "heard on both workers")
+        for client in clients:
+            # With its first message a worker listens; what was said before, beside the log, was for others.
+            await client.delivered(1)
+            await client.send("unsubscribe", topic="room/0")
+            await client.until("unsubscribed")
+            client.received.clear()
         alice, bob = clients
         yield alice, bob
 
@@ -43,18 +51,20 @@ async def test_it_reaches_who_is_there_with_the_sender_vouched_for_and_without_a
 
 async def test_it_is_neither_in_the_history_nor_in_what_was_missed(pair: Pair) -> None:
     alice, bob = pair
+    epoch = (await bob.subscribe("room/2"))["epoch"]
     await bob.send("unsubscribe", topic="room/1")
-    left_off = (await bob.until("unsubscribed"), await alice.publish("room/1", "first"))[1]["id"]
+    await bob.until("unsubscribed")
+    left_off = (await alice.publish("room/1", "first"))["id"]
     await alice.send("send", topic="room/1", data="typing", ephemeral=True, ref=1)
     await alice.until("ack")
     last = await alice.publish("room/1", "second")
-    epoch = (await bob.subscribe("room/1"))["epoch"]
-    await bob.send("unsubscribe", topic="room/1")
+    fence = await alice.publish("room/2", "so far has Bob's worker heard everything")
+    await bob.delivered(1)
     resumed = await bob.subscribe("room/1", since={"position": left_off, "epoch": epoch})
     assert resumed["recovered"] is True
-    assert [message["id"] for message in await bob.delivered(1)] == [last["id"]]
+    assert [message["id"] for message in await bob.delivered(2)] == [fence["id"], last["id"]]
     await bob.nothing_more()
-    assert len(bob.deliveries()) == 1
+    assert len(bob.deliveries()) == 2
     await bob.send("history", topic="room/1")
     assert [message["data"] for message in (await bob.until("history"))["messages"]] == ["first", "second"]
 

@@ -145,6 +145,7 @@ def markers(neighbour: Client) -> list[int]:
     return [message["data"]["marker"] for message in neighbour.deliveries() if message["from"] == "neighbour"]
 
 
+@pytest.mark.timeout(400)  # half a minute where the machine is free
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a hundred frames are large
 def test_hostile_frames_harm_neither_their_sender_nor_its_neighbour(
     scene: Scene, caplog: pytest.LogCaptureFixture

@@ -18,10 +18,11 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from distributed_websocket.auth import issue_token
+from tests.deadline import eventually
 from tests.processes import Running, service
 from tests.redis_server import RedisServer, free_port
 
-DEADLINE_SECONDS = 10
+DEADLINE_SECONDS = 30
 SECRET = "an-example-secret-of-enough-characters"
 OLD_SECRET = "an-older-example-secret-of-enough-characters"
 PASSWORD = "correct horse battery staple"
@@ -41,7 +42,7 @@ def gateway_settings(redis_server: RedisServer) -> dict[str, str]:
         "CHAT_TOKEN_SECRET": SECRET,
         "CHAT_PREVIOUS_TOKEN_SECRET": OLD_SECRET,
         "CHAT_REDIS_URL": redis_server.url,
-        "CHAT_CONNECT_TIMEOUT_SECONDS": "2",
+        "CHAT_CONNECT_TIMEOUT_SECONDS": "30",
     }
 
 
@@ -244,17 +245,20 @@ async def test_an_identity_that_the_client_claims_stays_outside(gateway: Running
 
 
 async def test_without_workers_the_handshake_is_a_502(gateway_settings: dict[str, str], tmp_path: Path) -> None:
-    nowhere = {"CHAT_WORKERS_URL": f"ws://127.0.0.1:{free_port()}/ws"}
+    """At once: `refused` does not wait for as long as a worker that does not answer would be waited for."""
+    nowhere = {
+        "CHAT_WORKERS_URL": f"ws://127.0.0.1:{free_port()}/ws",
+        "CHAT_CONNECT_TIMEOUT_SECONDS": str(2 * DEADLINE_SECONDS),
+    }
     with service("gateway", tmp_path, {**gateway_settings, **nowhere}) as gateway:
-        started = time.monotonic()
         assert await refused(gateway.ws, Authorization=f"Bearer {token()}") == 502
-        assert time.monotonic() - started < 3
 
 
 async def test_a_gateway_that_stops_tells_its_clients_to_come_back_one_after_the_other(
     gateway_settings: dict[str, str], worker: Running, tmp_path: Path
 ) -> None:
-    own = {"CHAT_WORKERS_URL": worker.ws, "CHAT_DRAIN_SECONDS": "1"}
+    drain_seconds = 5
+    own = {"CHAT_WORKERS_URL": worker.ws, "CHAT_DRAIN_SECONDS": str(drain_seconds)}
     headers = {"Authorization": f"Bearer {token()}"}
     ends: list[float] = []
 
@@ -267,10 +271,13 @@ async def test_a_gateway_that_stops_tells_its_clients_to_come_back_one_after_the
         clients = [await connect(gateway.ws, proxy=None, additional_headers=headers) for _ in range(4)]
         for client in clients:
             assert (await hear(client))["type"] == "welcome"
+        began = time.monotonic()
         stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
         await asyncio.gather(*map(stay, clients))
         assert await stopping in (0, -signal.SIGTERM)  # uvicorn ends itself with the signal that it got
-    assert 0.5 < max(ends) - min(ends) < 2
+    # Late on a busy machine, but nobody before his turn; less what a clock's resolution lets a timer be early.
+    assert all(at - began > drain_seconds * turn / 4 - 0.01 for turn, at in enumerate(sorted(ends), 1))
+    assert max(ends) - min(ends) > drain_seconds / 2
 
 
 async def test_a_worker_that_refuses_for_now_is_asked_again_and_without_the_sticky_cookie(
@@ -354,8 +361,8 @@ async def test_the_logs_hold_no_tokens_passwords_or_query_strings(http: httpx.As
         gateway.ws + "?b=query-string", proxy=None, additional_headers={"Authorization": f"Bearer {token()}"}
     ):
         pass
+    for line in ('"WebSocket /ws" 401', "POST /api/token HTTP"):
+        await eventually(lambda: line in gateway.log.read_text("utf-8"))  # noqa: B023
     log = gateway.log.read_text("utf-8")
-    assert '"WebSocket /ws" 401' in log
-    assert "POST /api/token HTTP" in log
     for secret in (PASSWORD, "query-string", SECRET, "eyJ", "bearer."):
         assert secret not in log

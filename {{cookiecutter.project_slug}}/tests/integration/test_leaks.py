@@ -10,7 +10,7 @@ import os
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +102,6 @@ class Held:
                 before, since = now, time.monotonic()
         return before
 
-    async def beyond(self, warm: Counter[str]) -> Counter[str]:
-        """What there is more of than there was, and stays: a probe that is just under way goes."""
-        deadline = time.monotonic() + GONE_SECONDS
-        while more := self.now() - warm:
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(0.02)
-        return more
-
     async def keys(self) -> set[bytes]:
         async with redis.asyncio.Redis.from_url(self._redis_server.url) as control:
             return {key async for key in control.scan_iter("*") if b":keys:" not in key}
@@ -150,6 +141,16 @@ def objects() -> Counter[str]:
     ours = ("distributed_websocket.", "uvicorn.", "starlette.", "websockets.")
     kept = (".Entry", ".Record", ".TimerHandle")
     return Counter(name for name in names if name.startswith(ours) and not name.endswith(kept))
+
+
+async def beyond(warm: Counter[str], now: Callable[[], Counter[str]]) -> Counter[str]:
+    """What there is more of than there was, and stays: a probe that is just under way goes."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while more := now() - warm:
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.02)
+    return more
 
 
 @pytest.fixture
@@ -196,8 +197,8 @@ async def test_a_worker_is_as_it_was_when_all_are_gone(
 
             await come_and_go(stage, CONNECTIONS)
 
-            assert await held.beyond(warm) == Counter()
-            assert objects() - warm_objects == Counter()
+            assert await beyond(warm, held.now) == Counter()
+            assert await beyond(warm_objects, objects) == Counter()
             grown = tracemalloc.get_traced_memory()[0] - memory
         finally:
             tracemalloc.stop()

@@ -37,7 +37,7 @@ def server(
 
 
 def connect(url: str, **headers: str) -> closing[WebSocket]:
-    return closing(WebSocket.connect(url, headers=headers, timeout_seconds=5))
+    return closing(WebSocket.connect(url, headers=headers, timeout_seconds=30))
 
 
 def echo(connection: ServerConnection) -> None:
@@ -74,7 +74,7 @@ def test_pings_are_answered() -> None:
     answered = threading.Event()
 
     def ping(connection: ServerConnection) -> None:
-        if connection.ping().wait(5):
+        if connection.ping().wait(30):
             answered.set()
         connection.send("done")
 
@@ -104,7 +104,7 @@ def test_a_ping_that_came_along_with_the_handshake_is_answered() -> None:
         thread = threading.Thread(target=serve_raw, args=(listener,))
         thread.start()
         with connect(f"ws://127.0.0.1:{listener.getsockname()[1]}/ws"):
-            thread.join(timeout=5)
+            thread.join(timeout=30)
             assert answers == [b"now"]
         thread.join()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fake_chat import CROWD, HIT_EVERY, SECRET, Fault
+from tests.fake_chat import CROWD, HIT_EVERY, LATE_SECONDS, SECRET, Fault
 from tests.fake_service import DEADLINE_SECONDS, ROOT, environment, fake_service
 from tests.pages import parsed
 from tests.redis_server import free_port
@@ -151,36 +152,43 @@ def test_workers_that_share_nothing_fail_between_every_two_of_them(loadtest: Loa
 
 
 def test_a_slow_service_without_stickiness_fails_though_nothing_is_missing(loadtest: LoadTest) -> None:
-    run = loadtest.run(Fault.LATE, LOADTEST_P99_MS="400")
+    run = loadtest.run(Fault.LATE, LOADTEST_P99_MS="2900", LOADTEST_DURATION_SECONDS="2")
     assert run.code == 1, run.output
     assert run.report["totals"]["missing"] == 0
-    assert "p99 to another worker is 5" in run.reasons
-    assert "of 4 users that came back with the cookie reached their worker again" in run.reasons
+    p99 = run.report["other_worker"]["p99"]
+    assert p99 >= LATE_SECONDS * 1000
+    assert f"p99 to another worker is {p99:,.1f} ms (at most 2,900 ms)" in run.reasons
+    assert "0 of 4 users that came back with the cookie reached their worker again" in run.reasons
 
 
 def test_a_generator_with_too_much_to_do_makes_the_run_invalid(loadtest: LoadTest) -> None:
-    run = loadtest.run(LOADTEST_RATE="9000", LOADTEST_P99_MS="10")
+    # Allowed is a lag of a quarter of a millisecond; and what was sent must arrive, however busy this machine is.
+    run = loadtest.run(LOADTEST_RATE="3000", LOADTEST_P99_MS="1")
     assert run.code == 3, run.output
     assert "INVALID" in run.output
     assert "the load generator" in run.reasons
 
 
-def sending(loadtest: LoadTest, processes: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+@contextlib.contextmanager
+def sending(loadtest: LoadTest, processes: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A load test that has begun to send and goes on for long; its process, and with it those that it started."""
     process = loadtest.start(LOADTEST_DURATION_SECONDS="600", LOADTEST_PROCESSES=processes)
     assert process.stdout is not None
-    while "delivered" not in (line := process.stdout.readline()):
-        assert line, "it ended by itself"
-    return process, [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    try:
+        while "delivered" not in (line := process.stdout.readline()):
+            assert line, "it ended by itself"
+        yield process, [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_interrupting_says_what_was_measured_so_far_and_leaves_nothing_behind(
     loadtest: LoadTest, processes: str
 ) -> None:
-    process, family = sending(loadtest, processes)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    with sending(loadtest, processes) as (process, family):
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 130, output
     assert "INTERRUPTED: " in output
     totals = loadtest.read()["totals"]
@@ -226,10 +234,10 @@ def test_what_is_dropped_is_found_and_named_in_whichever_process_it_was_expected
 
 
 def test_a_process_of_the_generator_that_dies_ends_the_run_with_a_sentence(loadtest: LoadTest) -> None:
-    process, family = sending(loadtest, "2")
-    victim = family[1]
-    victim.kill()
-    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    with sending(loadtest, "2") as (process, family):
+        victim = family[1]
+        victim.kill()
+        output, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 3, output
     assert f"a process of the load generator (pid {victim.pid}) ended by signal 9" in output
     totals = loadtest.read()["totals"]

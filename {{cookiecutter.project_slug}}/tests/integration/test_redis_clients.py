@@ -11,8 +11,8 @@ from tests.redis_server import RedisServer
 from tests.tcp_proxy import tcp_proxy
 
 
-def client_of(port: int, answer_seconds: float = 2.0) -> RedisClient:
-    return open_client(f"redis://127.0.0.1:{port}/0", answer_seconds=answer_seconds, max_connections=10)
+def client_of(port: int) -> RedisClient:
+    return open_client(f"redis://127.0.0.1:{port}/0", answer_seconds=2.0, max_connections=10)
 
 
 async def test_the_first_error_of_several_commands_is_raised_and_no_answer_is_left_behind(
@@ -28,10 +28,10 @@ async def test_the_first_error_of_several_commands_is_raised_and_no_answer_is_le
 async def test_a_deadline_ends_the_exchange_and_its_late_answer_is_nobodys(
     own_redis: RedisServer, channel: str
 ) -> None:
-    client = client_of(own_redis.port, answer_seconds=0.2)
+    client = client_of(own_redis.port)
     assert await client.call("SET", channel, "old") == b"OK"
     own_redis.freeze()
-    with pytest.raises(TimeoutError, match=r"no answer within 0\.2 s"):
+    with pytest.raises(TimeoutError, match="no answer within 2 s"):
         await client.call("GET", channel)
     own_redis.thaw()
     assert await client.call("SET", channel, "new") == b"OK"
@@ -39,14 +39,14 @@ async def test_a_deadline_ends_the_exchange_and_its_late_answer_is_nobodys(
 
 
 async def test_what_waits_on_purpose_has_its_time_on_top(redis_server: RedisServer, channel: str) -> None:
-    client = client_of(redis_server.port, answer_seconds=0.2)
-    assert await client.call("BLPOP", channel, "0.5", waits_seconds=0.5) is None
+    client = client_of(redis_server.port)
+    assert await client.call("BLPOP", channel, "2.5", waits_seconds=2.5) is None
     await client.close()
 
 
 async def test_connections_that_only_look_healthy_are_let_go_of(redis_server: RedisServer, channel: str) -> None:
     async with tcp_proxy(redis_server.port) as proxy:
-        client = client_of(proxy.port, answer_seconds=0.5)
+        client = client_of(proxy.port)
         await client.call("GET", channel)
         proxy.swallow()
         await client.reconnect()

@@ -4,21 +4,23 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from itertools import repeat
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from distributed_websocket import Message, RedisPubSubBroker, WebSocketManager, create_broker, is_valid_broker
+from distributed_websocket import Message, RedisPubSubBroker, WebSocketManager, create_broker, feed, is_valid_broker
 from distributed_websocket.brokers.interface import PROBE_TOPIC, LogBroker, ReadsBatches
 from distributed_websocket.exceptions import BrokerError
-from tests.deadline import eventually
+from tests.deadline import DEADLINE_SECONDS, eventually
 from tests.redis_server import RedisServer, free_port
 from tests.tcp_proxy import tcp_proxy
 from tests.wire import RawWire, Wire
 
 PROBE_SECONDS = 0.1
 ANSWER_SECONDS = 0.3
+"""For the tests of a worker that is deaf. Everywhere else a busy machine must not make it look so."""
 
 
 def url_of(port: int) -> str:
@@ -35,21 +37,22 @@ async def broker(redis_server: RedisServer) -> AsyncIterator[RedisPubSubBroker]:
 
 async def heard(broker: RedisPubSubBroker, count: int) -> list[Message]:
     messages: list[Message] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while len(messages) < count:
             messages += await broker.get_messages(wait_seconds=0.1)
     return messages
 
 
 async def subscribed(broker: RedisPubSubBroker, channel: str, server: RedisServer) -> None:
-    """Redis counts a listener as soon as it has read the command."""
     await broker.subscribe(channel)
-    async with redis.asyncio.Redis.from_url(server.url) as control:
-        for _ in range(500):
-            if (await control.pubsub_numsub(channel))[0][1] == 1:
-                return
+    await until_listened_to(channel, server, listeners=1)
+
+
+async def until_listened_to(channel: str, server: RedisServer, listeners: int) -> None:
+    """Redis counts a listener as soon as it has read the command."""
+    async with redis.asyncio.Redis.from_url(server.url) as control, asyncio.timeout(DEADLINE_SECONDS):
+        while (await control.pubsub_numsub(channel))[0][1] != listeners:  # noqa: ASYNC110 - Redis does not tell of it
             await asyncio.sleep(0.01)
-    raise AssertionError("Redis does not know of the subscription")
 
 
 async def test_the_url_chooses_it_and_it_has_no_log(broker: RedisPubSubBroker) -> None:
@@ -78,8 +81,11 @@ async def test_the_six_coroutines_work_on_their_own(
         ("send_by_conn_id", None, ["c1"], 3),
     ]
     await broker.unsubscribe(channel)
+    await until_listened_to(channel, redis_server, listeners=0)
     await broker.publish(channel, {"topic": "a", "n": 4})
-    assert await broker.get_message(wait_seconds=0.05) is None
+    await subscribed(broker, channel + "-other", redis_server)
+    await broker.publish(channel + "-other", {"topic": "a", "n": 5})
+    assert [message.data["n"] for message in await heard(broker, 1)] == [5]
 
 
 async def test_what_is_there_at_once_comes_in_one_batch_up_to_a_limit(
@@ -107,14 +113,24 @@ async def test_what_another_program_put_into_the_channel_is_passed_over(
     assert [message.data["n"] for message in await heard(broker, 1)] == [1]
 
 
-async def test_connecting_again_listens_to_the_same_channels(
-    broker: RedisPubSubBroker, redis_server: RedisServer, channel: str
-) -> None:
-    await subscribed(broker, channel, redis_server)
+async def test_connecting_again_listens_to_the_same_channels(own_redis: RedisServer, channel: str) -> None:
+    broker = RedisPubSubBroker(url_of(own_redis.port))
+    await subscribed(broker, channel, own_redis)
+    (before,) = await listeners_of(own_redis)
     await broker.connect()
-    await subscribed(broker, channel, redis_server)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await listeners_of(own_redis) in ([], [before]):  # noqa: ASYNC110 - Redis does not tell of it
+            await asyncio.sleep(0.01)
+    await until_listened_to(channel, own_redis, listeners=1)
     await broker.publish(channel, {"topic": "a", "n": 1})
     assert len(await heard(broker, 1)) == 1
+    await broker.disconnect()
+
+
+async def listeners_of(server: RedisServer) -> list[str]:
+    """The connections that are subscribed to anything."""
+    async with redis.asyncio.Redis.from_url(server.url) as control:
+        return [client["id"] for client in await control.client_list(_type="pubsub")]
 
 
 async def test_a_silent_channel_is_listened_to_for_as_long_as_was_asked(
@@ -123,16 +139,17 @@ async def test_a_silent_channel_is_listened_to_for_as_long_as_was_asked(
     """redis-py 8 gives up a socket that is silent for its command timeout: a listener waits on purpose."""
     broker = RedisPubSubBroker(url_of(redis_server.port))
     await subscribed(broker, channel, redis_server)
+    await broker.publish(channel, {"topic": "a", "n": 1})
+    await heard(broker, 1)  # and before it the answer to the subscription, which ends a wait
     broker._timeout_seconds = 0.1  # for what waits on purpose alone: on a busy machine a connection takes longer
-    waiting = asyncio.create_task(broker.get_message(wait_seconds=10))
-    await asyncio.sleep(0.5)
-    if waiting.done():  # the answer to the subscription ended the first wait
-        waiting = asyncio.create_task(broker.get_message(wait_seconds=10))
-        await asyncio.sleep(0.5)
+    waiting = asyncio.create_task(broker.get_message(wait_seconds=60))
+    await asyncio.sleep(0.5)  # longer than the command timeout
     assert not waiting.done()
     broker._timeout_seconds = 5.0
-    await broker.publish(channel, {"topic": "a"})
-    assert await waiting is not None
+    await broker.publish(channel, {"topic": "a", "n": 2})
+    message = await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+    assert message is not None
+    assert message.data["n"] == 2
     await broker.disconnect()
 
 
@@ -172,9 +189,12 @@ class Listener:
 
 
 @contextlib.asynccontextmanager
-async def listening(channel: str, port: int, probe_seconds: float | None = PROBE_SECONDS) -> AsyncIterator[Listener]:
-    options: dict[str, Any] = {"probe_seconds": probe_seconds, "answer_seconds": ANSWER_SECONDS}
-    async with WebSocketManager(channel, url_of(port), **options, command_timeout_seconds=0.5) as manager:
+async def listening(
+    channel: str, port: int, probe_seconds: float | None = PROBE_SECONDS, answer_seconds: float = DEADLINE_SECONDS
+) -> AsyncIterator[Listener]:
+    options: dict[str, Any] = {"probe_seconds": probe_seconds, "answer_seconds": answer_seconds}
+    seconds = max(0.5, answer_seconds)
+    async with WebSocketManager(channel, url_of(port), **options, command_timeout_seconds=seconds) as manager:
         await eventually(lambda: manager.not_ready_reason is None)
         raw = RawWire()
         connection = await manager.new_connection(Wire(raw).websocket, "c1", user="alice")
@@ -209,7 +229,10 @@ async def test_probes_reach_nobody(redis_server: RedisServer, channel: str) -> N
     await broker.disconnect()
 
 
-async def test_after_its_connections_were_cut_a_worker_hears_again(own_redis: RedisServer, channel: str) -> None:
+async def test_after_its_connections_were_cut_a_worker_hears_again(
+    own_redis: RedisServer, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "delays", lambda: repeat(0.1))  # it is not ready for long enough to be seen so
     async with listening(channel, own_redis.port) as listener:
         async with redis.asyncio.Redis.from_url(own_redis.url) as control:
             await control.client_kill_filter(_type="pubsub")
@@ -222,9 +245,9 @@ async def test_after_its_connections_were_cut_a_worker_hears_again(own_redis: Re
 async def test_a_frozen_redis_makes_the_worker_not_ready_until_it_answers_again(
     own_redis: RedisServer, channel: str
 ) -> None:
-    async with listening(channel, own_redis.port) as listener:
+    async with listening(channel, own_redis.port, answer_seconds=ANSWER_SECONDS) as listener:
         own_redis.freeze()
-        await eventually(lambda: listener.manager.not_ready_reason is not None, within_seconds=3)
+        await eventually(lambda: listener.manager.not_ready_reason is not None)
         own_redis.thaw()
         await eventually(lambda: listener.manager.not_ready_reason is None)
 
@@ -236,10 +259,9 @@ async def test_a_worker_whose_connections_carry_nothing_heals_by_its_probe_and_s
     caplog.set_level(logging.CRITICAL)
     async with (
         tcp_proxy(redis_server.port) as proxy,
-        listening(channel, proxy.port, probe_seconds) as listener,
+        listening(channel, proxy.port, probe_seconds, ANSWER_SECONDS) as listener,
         listening(channel, redis_server.port) as healthy,
     ):
-        await asyncio.sleep(0)
         proxy.swallow()
 
         async def publish() -> None:
@@ -249,9 +271,10 @@ async def test_a_worker_whose_connections_carry_nothing_heals_by_its_probe_and_s
 
         publishing = asyncio.create_task(publish())
         if probe_seconds is None:
-            with pytest.raises(AssertionError, match="not within"):
-                await eventually(listener.numbers, within_seconds=1.5)
+            await asyncio.sleep(1.5)  # several times as long as a probe that is not heard takes to be missed
+            await eventually(lambda: len(healthy.numbers()) > 10)
+            assert listener.numbers() == []
             assert listener.manager.not_ready_reason is None
         else:
-            await eventually(listener.numbers, within_seconds=5)
+            await eventually(listener.numbers)
         publishing.cancel()

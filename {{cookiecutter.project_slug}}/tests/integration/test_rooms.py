@@ -23,13 +23,13 @@ def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 async def alice(gateway: Running) -> AsyncIterator[httpx.AsyncClient]:
     """A browser with the cookie of a login."""
     cookies = {"access_token": issue_token("alice", secret=SECRET, lifetime_seconds=60)}
-    async with httpx.AsyncClient(base_url=gateway.http, cookies=cookies, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=gateway.http, cookies=cookies, trust_env=False, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 async def nobody(gateway: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=gateway.http, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=gateway.http, trust_env=False, timeout=30) as client:
         yield client
 
 

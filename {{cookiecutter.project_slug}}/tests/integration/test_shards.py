@@ -64,6 +64,7 @@ async def test_rooms_spread_over_the_shards_and_are_resumed_where_they_lie(
         "CHAT_TOKEN_SECRET": SECRET,
         "CHAT_SERVICE_TOKEN": SERVICE_TOKEN,
         "CHAT_REDIS_URL": own_redis.url,
+        "CHAT_BROKER_URL": own_redis.url,
         "CHAT_SHARDS": str(SHARDS),
     }
     async with client_of(one, "alice") as alice:

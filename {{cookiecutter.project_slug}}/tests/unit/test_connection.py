@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from fastapi import WebSocketDisconnect
 
-from distributed_websocket import CloseCode, Connection, ErrorCode, Limits, Message, connection
+from distributed_websocket import CloseCode, Connection, ErrorCode, Limits, Message, WebSocketManager, connection
 from distributed_websocket.exceptions import InvalidMessage
 from tests.deadline import eventually
 from tests.wire import RawWire, Wire, accepted, raw_connection
@@ -69,6 +69,15 @@ async def test_iterating_over_the_connection_gives_valid_messages_only(wire: Wir
         wire.vanish()
     assert received == [Message(topic="a", data={})]
     assert [(m["code"], m["ref"]) for m in wire.received] == [("unknown_type", 1), ("malformed_json", None)]
+
+
+async def test_iterating_over_a_managers_connection_gives_the_services_own_types_too(wire: Wire) -> None:
+    async with WebSocketManager("channel") as manager:
+        manager.on("shout")(lambda connection, message: None)
+        client = await manager.new_connection(wire.websocket, "c1")
+        wire.say({"type": "shout", "n": 1})
+        wire.vanish()
+        assert [message async for message in client] == [Message(type="shout", data={"n": 1})]
 
 
 async def test_messages_are_bounded_in_size() -> None:

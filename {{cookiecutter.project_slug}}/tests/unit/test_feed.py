@@ -64,7 +64,7 @@ def broker() -> FaultyBroker:
 @pytest.fixture
 async def log_feed(broker: FaultyBroker, manager: Manager) -> AsyncIterator[LogFeed]:
     made = LogFeed(
-        broker, "channel", on_batch=manager.batch, on_lost=manager.lost, settle=manager.settle, answer_seconds=0.2
+        broker, "channel", on_batch=manager.batch, on_lost=manager.lost, settle=manager.settle, answer_seconds=2.0
     )
     assert made.not_ready_reason == "not started"
     await made.start()

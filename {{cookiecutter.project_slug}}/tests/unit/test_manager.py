@@ -14,6 +14,7 @@ from distributed_websocket import (
     BrokerInterface,
     CloseCode,
     Connection,
+    InvalidMessage,
     InvalidSubscription,
     Limits,
     Message,
@@ -293,6 +294,21 @@ async def test_what_a_service_submits_reaches_every_worker() -> None:
         assert "conn_id" not in far.received[3]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [Message(), Message(topic=""), Message(type="react"), Message(type="send_by_conn_id", conn_id=[])],
+    ids=["send", "empty topic", "own type", "nobody's id"],
+)
+async def test_what_names_nobody_and_is_no_broadcast_is_not_submitted(
+    manager: WebSocketManager, message: Message
+) -> None:
+    """It went to everybody."""
+    with pytest.raises(InvalidMessage, match="needs a topic") as refused:
+        manager.submit(message)
+    assert refused.value.received is message
+    assert manager.waiting_bytes == 0
+
+
 async def test_what_is_ephemeral_reaches_who_is_there_and_is_acknowledged_without_a_position() -> None:
     broker = FaultyBroker()
     async with WebSocketManager("channel", broker=broker) as manager:
@@ -415,7 +431,7 @@ async def test_draining_sends_everybody_elsewhere_spread_over_the_time() -> None
 
 async def test_draining_an_empty_worker_takes_no_time() -> None:
     manager = WebSocketManager("channel")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await manager.drain(60)
 
 

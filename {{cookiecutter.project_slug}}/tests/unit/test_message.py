@@ -1,5 +1,6 @@
 """What makes a client's object a message, and what of it travels."""
 
+import time
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from distributed_websocket.codes import ErrorCode
 from distributed_websocket.exceptions import InvalidMessage, InvalidSubscription
-from distributed_websocket.message import MAX_CONN_IDS, RESERVED, TYPES, Message, decode, encode, reference
+from distributed_websocket.message import MAX_CONN_IDS, RESERVED, TYPES, Message, decode, encode, reference, stamped
 
 json_values = st.recursive(
     st.none()
@@ -95,6 +96,11 @@ def test_a_message_has_a_topic(kind: str) -> None:
 @pytest.mark.parametrize("conn_id", ["c", ["c"], ["c"] * MAX_CONN_IDS])
 def test_a_message_to_connections_has_their_ids(conn_id: str | list[str]) -> None:
     assert Message.from_client_message(data={"type": "send_by_conn_id", "conn_id": conn_id}).conn_id == conn_id
+
+
+@pytest.mark.parametrize(("conn_id", "conn_ids"), [(None, ()), ([], ()), ("c1", ("c1",)), (["c1", "c2"], ("c1", "c2"))])
+def test_the_connections_addressed_are_a_tuple(conn_id: str | list[str] | None, conn_ids: tuple[str, ...]) -> None:
+    assert Message(conn_id=conn_id).conn_ids == conn_ids
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,13 @@ def test_what_can_be_read_and_not_written_is_an_invalid_message(depth: int) -> N
     message = Message.from_client_message(data=fields)
     with pytest.raises(InvalidMessage, match="cannot be passed on"):
         message.body()
+
+
+def test_a_stamp_is_the_servers_word_for_when() -> None:
+    before = time.time_ns() // 1_000_000
+    fields = decode(stamped(Message(topic="a", data={"n": 1, "at": "a word of the client's"}).body("alice")))
+    assert before <= fields.pop("at") <= time.time_ns() // 1_000_000
+    assert fields == {"n": 1, "type": "send", "topic": "a", "from": "alice"}
 
 
 def test_messages_are_equal_by_what_they_say_and_show_no_data() -> None:

@@ -1,6 +1,7 @@
 """The gateway's passwords: right, slow for everybody alike, and beside the event loop."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,13 +45,20 @@ async def test_an_endless_password_is_not_hashed(passwords: Any, monkeypatch: py
     assert not await passwords.verify("x" * 129, None)
 
 
-async def test_the_event_loop_runs_on_meanwhile(passwords: Any) -> None:
+async def test_the_event_loop_runs_on_meanwhile(passwords: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = threading.Event()
+
+    def last(password: str) -> str:
+        assert turned.wait(10), "the event loop stands still"
+        return "hashed"
+
+    monkeypatch.setattr(passwords._hasher, "hash", last)
     hashing = asyncio.create_task(passwords.hash("correct horse"))
-    turns = 0
-    while not hashing.done():
+    for _ in range(10):
         await asyncio.sleep(0)
-        turns += 1
-    assert turns > 10
+    assert not hashing.done()
+    turned.set()
+    assert await hashing == "hashed"
 
 
 async def test_more_than_may_wait_are_turned_away(passwords: Any) -> None:

@@ -12,6 +12,7 @@ def test_any_topic_is_open_except_the_servers_own() -> None:
     assert policy.may_publish(ANYBODY, "room/1")
     assert not policy.may_subscribe(ANYBODY, "$sys/#")
     assert not policy.may_publish(ANYBODY, "$sys")
+    assert not policy.may_publish(ANYBODY, ""), "no topic is everybody"
 
 
 def test_nobody_may_reach_those_who_did_not_subscribe_or_see_who_is_there() -> None:

@@ -1,6 +1,6 @@
 """This worker's part of the presence: told in time, kept through a reconnect, and never said to have left too early."""
 
-import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -84,23 +84,35 @@ async def test_the_first_subscription_enters_and_the_last_one_leaves_after_a_whi
     here.enter(one, "room/1")
     here.enter(other, "room/1")
     await eventually(lambda: broker.told == [("entered", ROOM)])
+    left = time.monotonic()
     here.leave(one, "room/1")
     here.leave(other, "room/1")
-    await asyncio.sleep(0)
-    assert broker.told == [("entered", ROOM)]
     await eventually(lambda: broker.told == [("entered", ROOM), ("left", ROOM)])
+    assert time.monotonic() - left >= presence.LINGER_SECONDS
 
 
-async def test_who_only_reconnects_never_left(here: Presence, broker: Recording) -> None:
-    for _ in range(5):
+async def test_who_only_reconnects_never_left(
+    here: Presence, broker: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LINGER_SECONDS", 60)
+    for _ in range(3):
         connection = client()
         here.enter(connection, "room/1")
-        await asyncio.sleep(0.01)
+        await beats_of(broker, 2)
         here.leave(connection, "room/1")
+        await beats_of(broker, 2)
+    monkeypatch.setattr(presence, "LINGER_SECONDS", 0.05)
+    here.enter(connection, "room/1")
+    here.leave(connection, "room/1")
     here.enter(client(), "room/1")
-    beats = broker.beats
-    await eventually(lambda: broker.beats >= beats + 3)
+    await beats_of(broker, 3)  # longer than it lingers
     assert broker.told == [("entered", ROOM)]
+
+
+async def beats_of(broker: Recording, count: int) -> None:
+    """Return when so many more beats came: what changed before the last of them was told."""
+    wanted = broker.beats + count
+    await eventually(lambda: broker.beats >= wanted)
 
 
 async def test_who_comes_and_goes_before_the_broker_was_told_is_not_mentioned_twice(

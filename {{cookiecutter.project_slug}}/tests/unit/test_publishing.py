@@ -136,7 +136,7 @@ async def test_records_without_a_key_fail_at_once_and_those_with_one_keep_their_
 
 
 async def test_retrying_ends(broker: FaultyBroker, settled: Settled) -> None:
-    publisher = Publisher(broker, "channel", settled, retry_seconds=0.05)
+    publisher = Publisher(broker, "channel", settled, retry_seconds=0.5)
     broker.fail("append", BrokerError("down"))
     publisher.submit(message(1, key="k"))
     await eventually(lambda: settled.all)
@@ -166,6 +166,27 @@ async def test_beyond_the_bound_nothing_more_is_taken_until_some_was_stored(
     publisher.submit(message(4))
     await eventually(lambda: len(settled.all) == 3)
     assert broker.texts() == [b"1", b"2", b"4"]
+
+
+async def test_there_is_room_up_to_the_bound_and_again_when_some_was_stored(
+    broker: FaultyBroker, settled: Settled
+) -> None:
+    publisher = Publisher(broker, "channel", settled, max_waiting_bytes=3)
+    publisher.submit(message(1))
+    assert (publisher.has_room(2), publisher.has_room(3)) == (True, False)
+    await eventually(lambda: settled.all)
+    assert publisher.has_room(3)
+
+
+async def test_what_is_published_counts_at_once_and_beyond_the_bound_the_future_says_so(
+    broker: FaultyBroker, settled: Settled
+) -> None:
+    publisher = Publisher(broker, "channel", settled, max_waiting_bytes=1)
+    first = publisher.publish(Record("room/1", b"1"))
+    assert not publisher.has_room(1)
+    with pytest.raises(Overloaded):
+        await publisher.publish(Record("room/1", b"2"))
+    assert await first
 
 
 async def test_publish_returns_the_position_or_raises_what_went_wrong(
@@ -216,5 +237,5 @@ async def test_closing_waits_for_what_was_submitted(publisher: Publisher, broker
 async def test_closing_gives_up_on_a_broker_that_does_not_answer(publisher: Publisher, broker: FaultyBroker) -> None:
     broker.hanging.add("append")
     publisher.submit(message(1))
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         await publisher.close(within_seconds=0.01)

@@ -12,10 +12,11 @@ from distributed_websocket import reading
 from distributed_websocket.brokers.interface import PROBE_TOPIC, Entry, Record
 from distributed_websocket.exceptions import BrokerError
 from distributed_websocket.reading import ShardReader
-from tests.deadline import eventually
+from tests.deadline import DEADLINE_SECONDS, eventually
 from tests.faulty_broker import FaultyBroker
 
 SOON = 0.05
+"""How long an answer may take in the tests of a silence. In all others a busy machine must not make one."""
 
 
 class Heard:
@@ -88,7 +89,7 @@ async def publish(broker: FaultyBroker, *numbers: int) -> str:
 
 async def test_a_reader_hands_over_what_is_new_since_it_began(start: Start, broker: FaultyBroker, heard: Heard) -> None:
     before = await publish(broker, 1)
-    reader = start()
+    reader = start(answer_seconds=DEADLINE_SECONDS)
     assert reader.deaf_reason == "the log was not heard yet"
     await reader.opened()
     assert reader.position == before
@@ -103,14 +104,14 @@ async def test_a_reader_hands_over_what_is_new_since_it_began(start: Start, brok
 async def test_a_silent_log_is_probed_and_stays_heard_and_the_probes_are_handed_to_nobody(
     start: Start, broker: FaultyBroker, heard: Heard
 ) -> None:
-    reader = start(probe_seconds=0.01)
+    reader = start(probe_seconds=0.01, answer_seconds=DEADLINE_SECONDS)
     await eventually(lambda: sum(batch[0].topic == PROBE_TOPIC for batch in broker.appends) >= 4)
     assert reader.deaf_reason is None
     assert (heard.numbers, len(reader.tail)) == ([], 0)
 
 
 async def test_without_a_probe_a_silent_log_is_left_in_peace(start: Start, broker: FaultyBroker) -> None:
-    reader = start(probe_seconds=None, answer_seconds=0.02)
+    reader = start(probe_seconds=None, answer_seconds=DEADLINE_SECONDS)
     await eventually(lambda: reader.deaf_reason is None)
     reads = broker.reads
     await publish(broker, 1)
@@ -171,7 +172,7 @@ async def test_with_the_probe_off_the_same_fault_goes_unnoticed(
     reads = broker.reads
     for _ in range(20):
         await publish(broker, 1)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # all together twenty times as long as an answer may take
     assert reader.deaf_reason is None
     assert broker.reads - reads <= 1
     assert heard.numbers == []
@@ -199,7 +200,7 @@ async def test_a_reader_goes_on_where_it_was_after_a_fault(
     start: Start, broker: FaultyBroker, heard: Heard, method: str, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = start()
-    await reader.opened()
+    await eventually(lambda: reader.epoch)  # it was opened
     await publish(broker, 1)
     await eventually(lambda: heard.numbers == [b"1"])
     if fault == "hangs":
@@ -233,13 +234,13 @@ async def test_a_log_that_cannot_be_reached_says_so_to_whoever_waits_for_its_pos
 async def test_several_may_wait_until_the_same_position_was_handed_over(
     start: Start, broker: FaultyBroker, heard: Heard
 ) -> None:
-    reader = start()
+    reader = start(answer_seconds=DEADLINE_SECONDS)
     await reader.opened()
     waiting = [asyncio.create_task(reader.reached("1-0")) for _ in range(3)]
     waiting.append(asyncio.create_task(reader.reached(f"{2**60}-0")))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # one step of each: they wait
     await publish(broker, 1)
-    await asyncio.wait_for(asyncio.gather(*waiting[:3]), 10)
+    await asyncio.wait_for(asyncio.gather(*waiting[:3]), DEADLINE_SECONDS)
     assert heard.numbers == [b"1"]
     assert not waiting[3].done()
     waiting[3].cancel()
@@ -334,7 +335,7 @@ async def test_entries_that_were_trimmed_before_they_were_read_are_said_to_be_lo
 async def test_what_is_not_kept_is_heard_by_who_listens_and_moves_nothing(
     start: Start, broker: FaultyBroker, heard: Heard
 ) -> None:
-    reader = start()
+    reader = start(answer_seconds=DEADLINE_SECONDS)  # one that is between two reads would not hear it
     await eventually(lambda: reader.deaf_reason is None)
     await broker.append("channel", 0, [Record("room/1", b"typing", ephemeral=True)])
     await eventually(lambda: heard.numbers == [b"typing"])
@@ -377,7 +378,7 @@ async def test_a_reader_that_was_never_started_may_be_stopped(broker: FaultyBrok
 
 async def test_a_reader_that_is_stopped_leaves_no_task(start: Start) -> None:
     before = len(asyncio.all_tasks())
-    reader = start()
+    reader = start(answer_seconds=DEADLINE_SECONDS)
     await reader.opened()
     await reader.stop()
     await eventually(lambda: len(asyncio.all_tasks()) == before)

@@ -35,11 +35,12 @@ def test_a_url_says_where_redis_is_and_how_it_is_reached(
     [
         ("http://host", "'http' is no scheme of a Redis URL"),
         ("redis+magic://host", "'redis\\+magic' is no scheme"),
-        ("redis://", "'' is not host:port"),
+        ("redis://", "an address is not host:port"),
         ("redis://a,b", "one host and port, not several"),
         ("redis+pubsub://a,b", "one host and port, not several"),
-        ("redis://host:0", "'host:0' is not host:port"),
-        ("redis://host:http", "Port could not be cast"),
+        ("redis://host:0", "an address is not host:port"),
+        ("redis://host:http", "an address is not host:port"),
+        ("redis://[host]", "not a URL"),
         ("redis+sentinel://host", "must name the service"),
         ("redis+cluster://host/1", "no databases but 0"),
     ],
@@ -48,6 +49,28 @@ def test_a_url_that_cannot_be_read_is_a_value_error_without_its_password(url: st
     with pytest.raises(ValueError, match=why) as raised:
         RedisURL.parse(url.replace("://", "://:geheim@"))
     assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["", "/0"])
+@pytest.mark.parametrize("login", [":geheim{}1x", ":geheim{}geheim", "user:1{}geheim", ":geheim@geheim{}geheim"])
+@pytest.mark.parametrize("character", ["/", "?", "#"])
+def test_a_password_that_ends_the_address_is_refused_and_not_shown(character: str, login: str, path: str) -> None:
+    with pytest.raises(ValueError, match="is written %2F") as raised:
+        RedisURL.parse(f"redis://{login.format(character)}@host:6379{path}")
+    assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:geheim", "redis://u:geheim", "redis://:[geheim]@host", "redis://:geheim\N{ACCOUNT OF}@host"]
+)
+def test_what_stands_where_a_port_or_an_address_should_is_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match=r"not a URL|not host:port") as raised:
+        RedisURL.parse(url)
+    assert "geheim" not in str(raised.value)
+
+
+def test_a_password_may_hold_an_at_or_a_colon() -> None:
+    assert RedisURL.parse("redis://:a@b:c@host").options == {"password": "a@b:c"}
 
 
 @pytest.mark.parametrize(

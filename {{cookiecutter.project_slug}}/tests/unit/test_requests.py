@@ -21,6 +21,7 @@ from distributed_websocket import (
 from distributed_websocket.auth import Identity
 from distributed_websocket.brokers.interface import Entry, Record
 from distributed_websocket.exceptions import BrokerError, InvalidMessage
+from distributed_websocket.message import SERVER_TYPES
 from distributed_websocket.recovery import Tail
 from distributed_websocket.subscriptions import subscribe
 from tests.deadline import eventually
@@ -646,6 +647,25 @@ async def test_a_type_of_ones_own_obeys_the_rules_of_all(
 async def test_what_the_service_handles_is_not_handled_twice(manager: WebSocketManager) -> None:
     with pytest.raises(ValueError, match="'send' are handled already"):
         manager.on("send")(lambda connection, message: None)
+
+
+@pytest.mark.parametrize("kind", sorted(SERVER_TYPES))
+async def test_what_only_the_server_says_is_no_type_of_ones_own(manager: WebSocketManager, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"'{kind}' are the server's own"):
+        manager.on(kind)(lambda connection, message: None)
+
+
+async def test_a_message_of_ones_own_type_without_a_topic_reaches_nobody(
+    manager: WebSocketManager, client: Client
+) -> None:
+    """It reached every connection, and the policy had not been asked whether it may."""
+    bystander = await join(manager, "bob")
+    manager.on("react")(lambda connection, message: manager.submit(message, connection, message.ref))
+    for topic in ({}, {"topic": None}):
+        refused = await client.ask("react", ref=7, **topic)
+        assert (refused["type"], refused["code"], refused["ref"]) == ("error", "invalid_message", 7)
+    assert (await client.ask("react", ref=8, topic="room/1"))["type"] == "ack"
+    assert [message["type"] for message in bystander.raw.received] == ["welcome"]
 
 
 async def test_a_message_of_ones_own_type_reaches_the_subscribers(manager: WebSocketManager, client: Client) -> None:

@@ -14,15 +14,18 @@ from fastapi import FastAPI, WebSocket
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.frames import Frame, Opcode
 
-from distributed_websocket import CloseCode, WebSocketManager, server
+from distributed_websocket import CloseCode, Connection, Message, WebSocketManager, server
 from distributed_websocket.delivery import Bundle, frame_text
 from distributed_websocket.limits import Limits
 from distributed_websocket.server import RawWebSocketProtocol
-from tests.deadline import eventually
+from tests.deadline import DEADLINE_SECONDS, eventually
 from tests.workers import RAW, Worker, connected, serving, working
 
 OPEN_WIDE = Limits(unsent_bytes=4 * 1024 * 1024, messages_per_second=None)
+GOODBYE = b"\x88\x02" + struct.pack("!H", 1000)
+"""The answer to a close frame of 1000."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +47,12 @@ class Plain:
         self.reader = reader
         self.writer = writer
 
-    def frame(self, opcode: int, payload: bytes, fin: bool = True) -> None:
-        assert len(payload) < 126
-        self.writer.write(bytes([opcode | 0x80 * fin, 0x80 | len(payload)]) + bytes(4) + payload)
+    def frame(self, opcode: int, payload: bytes) -> None:
+        self.frames((opcode, payload))
+
+    def frames(self, *frames: tuple[int, bytes]) -> None:
+        """In one write, so that the server reads them together."""
+        self.writer.write(b"".join(Frame(Opcode(opcode), payload).serialize(mask=True) for opcode, payload in frames))
 
     def reset(self) -> None:
         """End the connection without a word."""
@@ -55,7 +61,7 @@ class Plain:
 
     async def rest(self) -> bytes:
         with contextlib.suppress(ConnectionError):
-            return await asyncio.wait_for(self.reader.read(), 5)
+            return await asyncio.wait_for(self.reader.read(), DEADLINE_SECONDS)
         return b""
 
 
@@ -182,6 +188,18 @@ async def test_ending_a_connection_whose_client_is_closing_is_no_error(
     assert not caplog.records
 
 
+async def test_a_request_that_ends_a_connection_whose_close_frame_came_with_it_is_no_error(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker.manager.on("leave")(lambda connection, message: connection.outbox.end(CloseCode.DRAIN))
+    async with plain(worker.url) as client:
+        await eventually(lambda: len(worker.manager) == 1)
+        client.frames((0x1, b'{"type":"leave"}'), (0x8, struct.pack("!H", 1000)))
+        assert (await client.rest()).endswith(GOODBYE)
+    await eventually(lambda: not worker.sockets() and not len(worker.manager))
+    assert not caplog.records
+
+
 # Stalling
 
 
@@ -201,9 +219,11 @@ async def test_a_client_that_stalls_is_ended_with_4001_and_its_memory_is_bounded
 async def test_a_client_that_stalls_and_never_answers_a_ping_is_aborted() -> None:
     """uvicorn closes such a transport and waits for it, for ever: the connection was never said to be gone."""
     manager = WebSocketManager("channel", limits=OPEN_WIDE)
-    async with working(manager, RAW, ws_ping_interval=0.05, ws_ping_timeout=0.05) as worker, plain(worker.url):
+    async with working(manager, RAW, ws_ping_interval=None, ws_ping_timeout=0.05) as worker, plain(worker.url):
         await eventually(lambda: len(manager) == 1)
-        stall(worker)
+        protocol = stall(worker)
+        protocol.ping_interval = 0.05  # from now on: it must not be gone before it stalls
+        protocol.start_keepalive()
         await eventually(lambda: not worker.sockets() and not len(manager))
 
 
@@ -214,9 +234,8 @@ async def test_a_client_that_stalls_does_not_hold_up_the_end_of_the_server() -> 
             await stack.enter_async_context(plain(worker.url))
             await eventually(lambda: len(manager) == 1)
             stall(worker)
-            async with asyncio.timeout(5):
-                worker.server.should_exit = True
-                await eventually(lambda: not worker.sockets())
+            worker.server.should_exit = True
+            await eventually(lambda: not worker.sockets())
         assert len(manager) == 0
 
 
@@ -229,9 +248,9 @@ async def test_a_connection_that_is_lost_is_not_aborted_any_more() -> None:
         protocol = stall(worker)
         protocol.data_received(b"\x88\x82" + bytes(4) + b"\x03\xe8")
         protocol.shutdown()
-        await client.reader.read()
+        await client.rest()
         await eventually(lambda: not worker.sockets())
-        await asyncio.sleep(1.5 * server.ABORT_SECONDS)
+        await asyncio.sleep(1.5 * server.ABORT_SECONDS)  # longer than any time that was set
     assert failures == []
 
 
@@ -255,12 +274,13 @@ async def test_writing_waits_for_a_slow_client_only_where_it_is_asked_to(worker:
         stall(worker)
         (connection,) = worker.manager
         flushed = asyncio.create_task(connection.outbox.flushed())
-        await asyncio.sleep(0)
-        assert not flushed.done()
+        async with connected(worker.url) as other:
+            await other.nothing_more()
+        assert not flushed.done(), "somebody else came, said something and was answered meanwhile"
         reading = asyncio.create_task(client.rest())
-        await asyncio.wait_for(flushed, 5)
+        await asyncio.wait_for(flushed, DEADLINE_SECONDS)
         connection.outbox.end(CloseCode.DRAIN)
-        await asyncio.wait_for(reading, 5)
+        await asyncio.wait_for(reading, DEADLINE_SECONDS)
 
 
 # Messages
@@ -294,6 +314,18 @@ async def test_text_that_is_no_utf_8_ends_the_connection_with_1007(worker: Worke
         client.frame(0x1, b"\xff\xfe")
         assert struct.pack("!H", 1007) in await client.rest()
     await eventually(lambda: not worker.sockets() and not len(worker.manager))
+
+
+async def test_text_that_is_no_utf_8_before_a_close_frame_leaves_the_last_word_to_the_client(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both in one read: the close frame was parsed already, and a second one is an error that cut the connection."""
+    async with plain(worker.url) as client:
+        await eventually(lambda: len(worker.manager) == 1)
+        client.frames((0x1, b"\xff\xfe"), (0x8, struct.pack("!H", 1000)))
+        assert (await client.rest()).endswith(GOODBYE)
+    await eventually(lambda: not worker.sockets() and not len(worker.manager))
+    assert not caplog.records
 
 
 async def test_a_frame_that_breaks_the_protocol_ends_the_connection_with_1002(worker: Worker) -> None:
@@ -369,13 +401,64 @@ async def test_what_a_client_said_before_the_hand_over_is_handled() -> None:
             await go_on.wait()
             await manager.serve(connection)
 
-        async with endpoint(handle) as (_, url), connected(url) as client:
+        async with endpoint(handle) as (running, url), connected(url) as client:
             await client.send("subscribe", topic="room/1", ref=1)
             await client.send("no such type", ref=2)
-            await asyncio.sleep(0.05)
+            (protocol,) = running.server_state.connections
+            await eventually(lambda: not protocol.queue.empty())
             go_on.set()
             await client.until("subscribed")
             assert (await client.until("error"))["ref"] == 2
+
+
+async def test_what_is_held_back_since_before_the_hand_over_is_bounded() -> None:
+    """The hand-over resumed the reading that its first messages had paused: a client filled the memory behind them."""
+    async with WebSocketManager("channel", limits=OPEN_WIDE) as manager:
+        go_on, answer = asyncio.Event(), asyncio.Event()
+
+        @manager.on("ask")
+        async def ask(connection: Connection, message: Message) -> None:
+            await answer.wait()
+
+        async def handle(websocket: WebSocket) -> None:
+            connection = await manager.new_connection(websocket, "c1")
+            await go_on.wait()
+            await manager.serve(connection)
+
+        async with endpoint(handle) as (running, url), plain(url) as client:
+            (protocol,) = running.server_state.connections
+            client.frames((0x1, b'{"type":"ask"}'), (0x1, b'{"type":"ask"}'))
+            await eventually(lambda: protocol.queue.qsize() == 2)
+            go_on.set()
+            await eventually(lambda: protocol._receiver is not None)
+            client.frames(*[(0x1, b"x" * 60_000)] * 200)
+            async with connected(url) as neighbour:
+                for _ in range(100):  # in each of them, as much as the client sent would be read
+                    await neighbour.nothing_more()
+            held_back = sum(len(text) for text in protocol._receiver._held_back)
+            answer.set()
+            assert held_back < 1_000_000
+
+
+async def test_text_that_is_no_utf_8_before_a_close_frame_is_no_error_before_the_hand_over_either(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with WebSocketManager("channel") as manager:
+        go_on = asyncio.Event()
+
+        async def handle(websocket: WebSocket) -> None:
+            connection = await manager.new_connection(websocket, "c1")
+            await go_on.wait()
+            await manager.serve(connection)
+
+        async with endpoint(handle) as (running, url), plain(url) as client:
+            await eventually(lambda: len(manager) == 1)
+            client.frames((0x1, b"\xff\xfe"), (0x8, struct.pack("!H", 1000)))
+            said = await client.rest()
+            go_on.set()
+            assert said.endswith(GOODBYE)
+            await eventually(lambda: not running.server_state.connections and not len(manager))
+    assert [record.message for record in caplog.records] == ["Invalid UTF-8 sequence received from client."]
 
 
 @pytest.mark.parametrize("how", ["closes", "vanishes", "is ended"])
@@ -437,8 +520,8 @@ async def test_a_request_that_is_no_websocket_handshake_is_refused() -> None:
 
 
 @contextlib.asynccontextmanager
-async def quick(protocol: str = RAW) -> AsyncIterator[str]:
-    """A service with a page and a WebSocket that says where it is, behind `QuickUpgrade`."""
+async def quick(protocol: str = RAW) -> AsyncIterator[tuple[Any, str]]:
+    """A service with a page and a WebSocket that says where it is, behind `QuickUpgrade`; and its address."""
     app = FastAPI()
 
     @app.get("/page")
@@ -450,8 +533,8 @@ async def quick(protocol: str = RAW) -> AsyncIterator[str]:
         await websocket.accept()
         await websocket.send_text(f"{websocket.query_params} {websocket.headers.get('x-word')}")
 
-    async with serving(app, protocol, http=server.QuickUpgrade) as (_, address):
-        yield address
+    async with serving(app, protocol, http=server.QuickUpgrade) as (running, address):
+        yield running, address
 
 
 HANDSHAKE = (
@@ -468,7 +551,7 @@ PAGE = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
     ids=["at once", "in two parts", "after a request"],
 )
 async def test_a_handshake_is_upgraded_however_it_comes(parts: list[bytes], protocol: str) -> None:
-    async with quick(protocol) as address:
+    async with quick(protocol) as (running, address):
         host, port = address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         for part in parts:
@@ -476,7 +559,8 @@ async def test_a_handshake_is_upgraded_however_it_comes(parts: list[bytes], prot
             await writer.drain()
             if part == PAGE:
                 assert await reader.readuntil(b'"page"')
-            await asyncio.sleep(0.02)
+            elif part != parts[-1]:  # else both may come at once
+                await eventually(lambda: [it for it in running.server_state.connections if it._began])
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(10) == b"\x81\x08a=1 Said"
         writer.close()
@@ -484,11 +568,29 @@ async def test_a_handshake_is_upgraded_however_it_comes(parts: list[bytes], prot
 
 
 @pytest.mark.parametrize(
+    "behind", [b"\x83\x00\r\n\r\n", b"\x88\x86\0\0\0\0\x03\xe8\r\n\r\n"], ids=["no frame", "close"]
+)
+async def test_what_comes_in_one_read_with_a_handshake_is_no_part_of_it(
+    behind: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was answered before the handshake was: an exception in the log for each, or a pong in front of the 101."""
+    async with quick() as (_, address):
+        host, port = address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(HANDSHAKE + behind)
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(10) == b"\x81\x08a=1 Said"
+        writer.close()
+        await writer.wait_closed()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
     "request_",
     [PAGE, PAGE.replace(b"x\r\n", b"x\r\nX-Upgrade: websocket\r\n"), PAGE[:-2] + b"X: upgrade: websocket\r\n\r\n"],
 )
 async def test_a_plain_request_is_answered_as_ever(request_: bytes) -> None:
-    async with quick() as address:
+    async with quick() as (_, address):
         host, port = address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(request_)
@@ -498,7 +600,7 @@ async def test_a_plain_request_is_answered_as_ever(request_: bytes) -> None:
 
 
 async def test_without_a_websocket_protocol_nothing_is_upgraded(caplog: pytest.LogCaptureFixture) -> None:
-    async with quick("none") as address:
+    async with quick("none") as (_, address):
         host, port = address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(HANDSHAKE)

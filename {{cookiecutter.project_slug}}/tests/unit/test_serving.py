@@ -49,7 +49,7 @@ async def test_over_asgi_the_endpoint_lasts_as_long_as_its_client(manager: WebSo
     wire.say({"type": "send", "topic": "room/1", "ref": 1})
     assert {message["type"] for message in await wire.gets(4)} == {"welcome", "subscribed", "send", "ack"}
     wire.vanish()
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, 10)
     assert (len(manager), len(manager.index)) == (0, 0)
 
 
@@ -107,7 +107,7 @@ async def test_a_client_that_goes_while_its_request_waits_leaves_nothing_behind(
     receiver(raw).on_message('{"type":"subscribe","topic":"a"}')
     await asyncio.sleep(0)
     receiver(raw).on_closed()
-    await eventually(lambda: asyncio.all_tasks() == tasks)
+    await eventually(lambda: asyncio.all_tasks() <= tasks)
     assert (len(manager), len(manager.index)) == (0, 0)
 
 

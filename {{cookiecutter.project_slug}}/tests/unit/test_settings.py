@@ -61,6 +61,7 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CHAT_WORKERS_URL", "http://127.0.0.1:8001/ws", "not a URL ws://host:port/... or wss://"),
         ("CHAT_REDIS_URL", "redis://:geheim@host:x/0", "is 'redis://***@host:x/0': "),
         ("CHAT_REDIS_URL", "localhost", "not a URL redis://"),
+        ("CHAT_REDIS_URL", "redis://a,b", "one host and port, not several"),
         ("CHAT_ALLOWED_ORIGINS", "https://a.example, *", "not an origin: '*'"),
     ],
 )
@@ -98,6 +99,35 @@ def test_a_bad_value_of_a_worker_stops_it(
     assert line.startswith(f"{name} is {value!r}: ")
 
 
+@pytest.mark.parametrize("name", ["CHAT_REDIS_URL", "CHAT_BROKER_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:geheim/1x@host:6379/0",
+        "redis://:geheim/geheim@host",
+        "redis://geheim:1/geheim@host",
+        "redis://:geheim#geheim@host",
+        "redis://:geheim?geheim@host",
+        "redis://:geheim@geheim:geheim@host:0",
+        "redis://:geheim@geheim/geheim@host",
+        "redis://:[geheim]@host",
+        "redis://:geheim\N{ADDRESSED TO THE SUBJECT}@host",
+        "redis://host:geheim@",
+        "redis:/:geheim@host",
+        ":geheim@host:6379",
+        "redis://host:x/0?db=1&password=geheim&x=y",
+    ],
+)
+def test_a_password_is_not_shown_whatever_it_holds(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, url)
+    (line,) = complaints(capsys, settings.GatewaySettings)
+    assert line.startswith(f"{name} is ")
+    assert "***" in line
+    assert "geheim" not in line
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -112,26 +142,31 @@ def test_a_bad_value_of_a_worker_stops_it(
 def test_every_kind_of_broker_may_be_chosen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAT_BROKER_URL", url)
     assert settings.load(settings.ChatSettings).broker_url == url
-    assert settings.load(settings.GatewaySettings).log_url == url
+    assert settings.load(settings.GatewaySettings).broker_url == url
 
 
-def test_without_a_url_of_its_own_the_gateway_takes_the_log_to_be_where_the_users_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_gateway_and_a_worker_take_the_same_log_when_neither_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway took that of the users: it said 200 to what no worker heard."""
     monkeypatch.setenv("CHAT_REDIS_URL", "redis://host:1/0")
-    assert settings.load(settings.GatewaySettings).log_url == "redis://host:1/0"
+    gateway, worker = settings.load(settings.GatewaySettings), settings.load(settings.ChatSettings)
+    assert gateway.broker_url == worker.broker_url == settings.MEMORY
+    assert load("gateway.publish").open_outlet(gateway) is None
 
 
 async def test_what_the_settings_say_of_the_log_reaches_its_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"SHARDS": "7", "RETENTION_MESSAGES": "100", "RETENTION_SECONDS": "60", "IDEMPOTENCY_SECONDS": "10"}
     for name, value in (given | {"DURABILITY": "disk"}).items():
         monkeypatch.setenv(f"CHAT_{name}", value)
-    loaded = settings.load(settings.ChatSettings)
-    broker = log.open_log("redis://host", loaded)
+
+    def opened(url: str) -> Any:
+        monkeypatch.setenv("CHAT_BROKER_URL", url)
+        return log.open_log(settings.load(settings.ChatSettings))
+
+    broker, in_memory = opened("redis://host"), opened("memory://")
     assert (broker.shards, broker._bounds, broker._durability) == (7, (100, 60, 10), "disk")
-    assert log.open_log("memory://", loaded).shards == 7
-    assert broker.shard_levels == log.open_log("memory://", loaded).shard_levels == 2
-    assert not isinstance(log.open_log("redis+pubsub://host", loaded), LogBroker)
+    assert in_memory.shards == 7
+    assert broker.shard_levels == in_memory.shard_levels == 2
+    assert not isinstance(opened("redis+pubsub://host"), LogBroker)
 
 
 def test_a_missing_secret_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

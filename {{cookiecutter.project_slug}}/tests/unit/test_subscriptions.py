@@ -8,6 +8,7 @@ from distributed_websocket import (
     Connection,
     InvalidSubscription,
     InvalidSubscriptionMessage,
+    Limits,
     Message,
     WebSocketManager,
     handle_subscription_message,
@@ -60,6 +61,16 @@ def test_an_invalid_pattern_is_refused(connection: Connection, kind: str, topic:
     with pytest.raises(InvalidSubscription):
         handle_subscription_message(connection, Message(type=kind, topic=topic))
     assert connection.topics == set()
+
+
+@pytest.mark.parametrize("topic_bytes", [5, 400])
+def test_a_pattern_may_be_as_long_as_the_connections_limit_says(topic_bytes: int) -> None:
+    connection = raw_connection(RawWire(), limits=Limits(topic_bytes=topic_bytes))
+    for kind, topics in (("subscribe", {"x" * topic_bytes}), ("unsubscribe", set[str]())):
+        handle_subscription_message(connection, Message(type=kind, topic="x" * topic_bytes))
+        assert connection.topics == topics
+        with pytest.raises(InvalidSubscription, match=f"at most {topic_bytes} bytes"):
+            handle_subscription_message(connection, Message(type=kind, topic="x" * (topic_bytes + 1)))
 
 
 async def test_a_manager_delivers_from_the_moment_on_and_no_longer() -> None:

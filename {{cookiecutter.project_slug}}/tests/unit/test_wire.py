@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from distributed_websocket import wire
 from distributed_websocket.asyncapi.messages import ANSWERS, EVENTS, MODELS, REQUESTS, schemas, type_of
 from distributed_websocket.exceptions import WebSocketException
-from distributed_websocket.message import MAX_REF_INTEGER, TYPES, Message
+from distributed_websocket.message import MAX_REF_INTEGER, SERVER_TYPES, TYPES, Message
 from distributed_websocket.requests import Requests
 from tests.asyncapi_schemas import schemas_of_the_protocol
 
@@ -19,6 +19,10 @@ SCHEMAS = schemas_of_the_protocol()
 def test_every_type_that_the_server_takes_has_a_model_and_nothing_else_has() -> None:
     assert {type_of(model) for model in REQUESTS} == TYPES
     assert set(Requests(None)._handlers) == TYPES  # type: ignore[arg-type]  # only its table is looked at
+
+
+def test_every_type_that_only_the_server_says_is_kept_from_clients() -> None:
+    assert {type_of(model) for model in ANSWERS + EVENTS} - TYPES == SERVER_TYPES
 
 
 @pytest.mark.parametrize("model", MODELS)

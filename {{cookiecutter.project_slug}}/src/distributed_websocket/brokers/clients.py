@@ -63,7 +63,9 @@ class RedisURL(NamedTuple):
     @classmethod
     def parse(cls, url: str) -> RedisURL:
         """Raises `ValueError` that says what is wrong, without the URL, which may hold a password."""
-        parts = urlsplit(url)
+        parts = _split(url)
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise ValueError("in a user name or password, / is written %2F, ? is %3F, and # is %23")
         scheme, _, kind = parts.scheme.partition("+")
         if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster", "pubsub"):
             raise ValueError(f"{parts.scheme!r} is no scheme of a Redis URL")
@@ -86,7 +88,19 @@ class RedisURL(NamedTuple):
 
 
 def _address(text: str, default_port: int) -> Address:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname or parts.port == 0:  # `port` raises ValueError for what is none
-        raise ValueError(f"{text!r} is not host:port")
-    return Address(parts.hostname, parts.port or default_port)
+    parts = _split(f"//{text}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if not parts.hostname or port == 0:
+        raise ValueError("an address is not host:port")
+    return Address(parts.hostname, port or default_port)
+
+
+def _split(url: str) -> SplitResult:
+    """`urlsplit`, whose own errors quote what may be a part of a password."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("not a URL") from None

@@ -253,8 +253,7 @@ def record_of(message: Any) -> Record:
     else:
         fields = orjson.loads(message) if isinstance(message, (str, bytes)) else message
         parsed = message_of_fields(fields)
-    conn_ids = (parsed.conn_id,) if isinstance(parsed.conn_id, str) else tuple(parsed.conn_id or ())
-    return Record(parsed.topic or "", parsed.body(), conn_ids)
+    return Record(parsed.topic or "", parsed.body(), parsed.conn_ids)
 
 
 def message_of(entry: Entry) -> Message:

@@ -22,7 +22,7 @@ def create_app(settings: ChatSettings) -> FastAPI:
     verifier = TokenVerifier(settings.token_secrets)
     manager = WebSocketManager(
         CHANNEL,
-        broker=open_log(settings.broker_url, settings),
+        broker=open_log(settings),
         worker=settings.worker_name,
         policy=ChatPolicy(),
         limits=Limits(message_bytes=settings.max_message_bytes, unsent_bytes=settings.max_unsent_bytes),

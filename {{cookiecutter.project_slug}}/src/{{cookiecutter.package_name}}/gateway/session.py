@@ -34,7 +34,7 @@ class OwnPage:
     def __init__(self, origins: OriginPolicy) -> None:
         self._origins = origins
 
-    def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Request) -> None:
         if not self._origins.allows_connection(request):
             raise HTTPException(HTTPStatus.FORBIDDEN, "this origin may not connect")
 

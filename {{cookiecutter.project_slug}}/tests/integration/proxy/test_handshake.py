@@ -67,28 +67,26 @@ async def test_a_refusal_of_the_upstream_reaches_the_client(way: Way, status: in
     assert sum(line.startswith("content-length:") for line in lines) == 1
 
 
-async def refused(url: str) -> tuple[int, float]:
-    """The status that a handshake ends with, and after how many seconds."""
-    started = time.monotonic()
+async def refused(url: str) -> int:
+    """The status that a handshake ends with."""
     with pytest.raises(InvalidStatus) as error:
         async with asyncio.timeout(DEADLINE_SECONDS), connect(url, proxy=None):
             pass
-    return error.value.response.status_code, time.monotonic() - started
+    return error.value.response.status_code
 
 
 async def test_an_upstream_that_is_not_there_is_a_502(way: Way) -> None:
-    async with gateway(way, f"ws://127.0.0.1:{free_port()}/") as front:
-        status, seconds = await refused(front.url)
-    assert status == 502
-    assert seconds < 2
+    nowhere = f"ws://127.0.0.1:{free_port()}/"
+    async with gateway(way, nowhere, connect_timeout_seconds=6 * DEADLINE_SECONDS) as front:  # it is not waited for
+        assert await refused(front.url) == 502
 
 
 async def test_an_upstream_that_does_not_answer_is_a_504_within_the_deadline(way: Way) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with gateway(way, f"ws://127.0.0.1:{silent.getsockname()[1]}/", connect_timeout_seconds=0.3) as front:
-            status, seconds = await refused(front.url)
-    assert status == 504
-    assert 0.3 <= seconds < 2
+            started = time.monotonic()
+            assert await refused(front.url) == 504
+            assert 0.3 <= time.monotonic() - started < 5, "the proxy's own deadline is 5 s"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ async def test_an_upstream_that_speaks_no_websocket_is_a_502(way: Way, answer: b
         writer.write(answer)
 
     async with tcp_upstream(other) as endpoint, gateway(way, endpoint) as front:
-        assert (await refused(front.url))[0] == 502
+        assert await refused(front.url) == 502
 
 
 async def test_an_upstream_that_resets_the_connection_is_a_502(way: Way) -> None:
@@ -110,7 +108,7 @@ async def test_an_upstream_that_resets_the_connection_is_a_502(way: Way) -> None
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async with tcp_upstream(reset) as endpoint, gateway(way, endpoint) as front:
-        assert (await refused(front.url))[0] == 502
+        assert await refused(front.url) == 502
 
 
 async def test_a_client_that_vanishes_while_it_is_refused_is_no_error(

@@ -17,6 +17,14 @@ from distributed_websocket.codes import may_reconnect
 from tests.deadline import DEADLINE_SECONDS, eventually
 from tests.proxying import MESSAGE, MIB, Gateway, Recorder, Way, closed_by_peer, echo, gateway, upstream
 
+
+@pytest.fixture
+def long_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends in time does not end by the time that a close may take."""
+    for module in (relay, tunnel):
+        monkeypatch.setattr(module, "CLOSE_SECONDS", 6 * DEADLINE_SECONDS)
+
+
 RELAY_ONLY = pytest.mark.parametrize("way", [Way.RELAY], indirect=True)
 
 # Messages
@@ -99,7 +107,7 @@ async def test_last_words_reach_a_slow_client_that_keeps_talking(way: Way) -> No
             await asyncio.wait_for(ended.wait(), DEADLINE_SECONDS)
             for _ in range(20):
                 await client.send("and another thing")
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # one after the other: each meets a connection that was closed
             heard = 0
             with contextlib.suppress(ConnectionClosed):
                 async for _ in client:
@@ -162,6 +170,7 @@ async def test_a_close_of_the_upstream_without_a_code_is_a_normal_closure(way: W
         assert await closed_by_peer(client) == (expected, "")
 
 
+@pytest.mark.usefixtures("long_close")
 async def test_a_client_that_vanishes_ends_its_upstream_connection_at_once(way: Way) -> None:
     """The original waited for both directions, so the upstream connection of every client that left stayed open."""
     recorder = Recorder()
@@ -169,13 +178,12 @@ async def test_a_client_that_vanishes_ends_its_upstream_connection_at_once(way: 
         async with connect(front.url, proxy=None) as client:
             await eventually(lambda: recorder.connections)
             client.transport.abort()
-            started = time.monotonic()
             await eventually(lambda: recorder.ended)
-            assert time.monotonic() - started < 1
         await eventually(lambda: front.holds_nothing)
 
 
-async def test_a_client_that_vanishes_ends_an_upstream_that_talks(way: Way) -> None:
+async def test_a_client_that_vanishes_ends_an_upstream_that_talks(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "CLOSE_SECONDS", 0.5)
     ended = asyncio.Event()
 
     async def flood(connection: ServerConnection) -> None:
@@ -192,6 +200,7 @@ async def test_a_client_that_vanishes_ends_an_upstream_that_talks(way: Way) -> N
         await eventually(lambda: front.holds_nothing)
 
 
+@pytest.mark.usefixtures("long_close")
 async def test_an_upstream_that_vanishes_tells_the_client_to_come_back(way: Way) -> None:
     recorder = Recorder()
     async with (
@@ -201,11 +210,9 @@ async def test_an_upstream_that_vanishes_tells_the_client_to_come_back(way: Way)
     ):
         await eventually(lambda: recorder.connections)
         recorder.connections[0].transport.abort()
-        started = time.monotonic()
         code, _ = await closed_by_peer(client)
         assert code == (1012 if way is Way.RELAY else 1006)
         assert may_reconnect(code)
-        assert time.monotonic() - started < 1
         await eventually(lambda: front.holds_nothing)
 
 
@@ -213,6 +220,7 @@ async def test_an_upstream_that_keeps_its_tcp_connection_after_its_close_does_no
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tunnel, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(relay, "CLOSE_SECONDS", 6 * DEADLINE_SECONDS)  # its LINGER_SECONDS are shorter
     stop = asyncio.Event()
 
     async def half_closed(connection: ServerConnection) -> None:
@@ -223,9 +231,7 @@ async def test_an_upstream_that_keeps_its_tcp_connection_after_its_close_does_no
 
     async with upstream(half_closed) as endpoint, gateway(way, endpoint) as front:
         async with connect(front.url, proxy=None) as client:
-            started = time.monotonic()
             assert await closed_by_peer(client) == (4001, "slow")
-            assert time.monotonic() - started < 2
         await eventually(lambda: front.holds_nothing)
         stop.set()
 

@@ -94,8 +94,7 @@ async def test_leaving_waits_for_the_end_of_the_frame_that_the_client_is_in(stag
     await eventually(lambda: not leaving._frames.between_messages)
     leaving.leave(CloseCode.DRAIN)
     stage.client.writer.write(first[7:9])
-    await stage.client.writer.drain()
-    await asyncio.sleep(0.05)
+    await eventually(lambda: leaving._frames._skip == len(first) - 9)
     assert not stage.recorder.ended
     stage.client.writer.write(first[9:] + second[:5])
     assert await stage.client.close_code() == 1012
@@ -170,8 +169,9 @@ async def test_a_drain_spreads_the_ends_over_its_time(way: Way) -> None:
         await tunnel.drain(0.5)
         await asyncio.wait_for(asyncio.gather(*clients), DEADLINE_SECONDS)
         assert not tunnel.OPEN
-    pauses = [end - start for start, end in zip([started, *ends], sorted(ends), strict=False)]
-    assert all(0.05 < pause < 0.3 for pause in pauses), pauses
+    late = [end - started - 0.1 * number for number, end in enumerate(sorted(ends), 1)]
+    assert min(late) > -0.01, late  # uvloop counts in milliseconds
+    assert min(late) < 0.4, late  # a busy machine may be late for some; who waits too long is late for all
 
 
 async def test_a_drain_of_no_time_ends_all_at_once(way: Way) -> None:
@@ -185,7 +185,7 @@ async def test_a_drain_of_no_time_ends_all_at_once(way: Way) -> None:
 
 
 async def test_a_drain_of_nothing_is_over_at_once(way: Way) -> None:
-    await asyncio.wait_for(tunnel.drain(60), 1)
+    await asyncio.wait_for(tunnel.drain(6 * DEADLINE_SECONDS), DEADLINE_SECONDS)
 
 
 # Halves
@@ -275,7 +275,7 @@ async def test_a_slow_client_that_talks_on_after_the_upstreams_end_hears_its_las
 async def test_a_slow_client_that_takes_something_now_and_then_is_not_dropped(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(tunnel, "STALL_SECONDS", 1.0)
     sent = 4 * MIB
 
     async def flood(connection: ServerConnection) -> None:
@@ -286,9 +286,9 @@ async def test_a_slow_client_that_takes_something_now_and_then_is_not_dropped(
     async with upstream(flood) as endpoint, gateway(way, endpoint, send_buffer_bytes=2**15) as front:
         async with bytes_client(front, receive_buffer_bytes=2**12) as client:
             heard, started = 0, time.monotonic()
-            while time.monotonic() - started < 2:  # too slow to free the gateway's buffer within STALL_SECONDS
+            while time.monotonic() - started < 3:  # too slow to free the gateway's buffer within STALL_SECONDS
                 heard += len(await asyncio.wait_for(client.reader.read(4 * 1024), DEADLINE_SECONDS))
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
             while data := await asyncio.wait_for(client.reader.read(MIB), DEADLINE_SECONDS):
                 heard += len(data)
         assert heard > sent
