@@ -14,6 +14,11 @@ WORKING_DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 
+KILL_THE_PROGRAM = ("sh", "-c", "kill -9 $(cat /proc/1/task/1/children)")
+"""For `docker exec`, as if the program had crashed: a container's first process is its init, which ends with it."""
+KILL_EXIT_CODES = (0, 137)
+"""The shell that kills may end with its container, before it is done."""
+
 
 def missing_reason() -> str | None:
     """Why containers cannot be run here, in a sentence; None where they can."""

@@ -11,14 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from deploy.containers import up
-from deploy.containers.engine import containers
+from deploy.containers.engine import KILL_EXIT_CODES, KILL_THE_PROGRAM, containers
 from deploy.containers.status import rows
 
 from .schedule import Planned
 from .stack import FaultFailed, raise_without_own_redis, run_to_end, tolerant_context
 
 REDIS_NETWORK = "store"
-KILLED = 137
 
 
 class ContainerStack:
@@ -41,9 +40,7 @@ class ContainerStack:
 
     async def kill(self, name: str) -> None:
         """The program, not the container: after a `docker kill` the engine would leave it stopped, as asked for."""
-        # The first process of a container is its init; it ends with its child, and the container with it.
-        kill = "kill -9 $(cat /proc/1/task/1/children)"
-        await _docker("exec", await self._container(name), "sh", "-c", kill, allowed=(0, KILLED))
+        await _docker("exec", await self._container(name), *KILL_THE_PROGRAM, allowed=KILL_EXIT_CODES)
 
     @asynccontextmanager
     async def frozen(self, name: str) -> AsyncIterator[None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from deploy.containers.engine import Container, containers
+from deploy.containers.engine import KILL_EXIT_CODES, KILL_THE_PROGRAM, Container, containers
 from deploy.local import records
 from deploy.local.layout import LAST_OFFSET, Layout, read_layout
 from deploy.local.ports import is_free
@@ -106,9 +106,9 @@ class ProjectCopy:
         if self.runtime == "local":
             records.live_processes(self.root)[name].kill()
             return
-        # The first process of a container is its init.
-        inside = ["sh", "-c", "kill -9 $(cat /proc/1/task/1/children)"]
-        subprocess.run(["docker", "exec", self.container(name).id, *inside], check=True, timeout=20)
+        killing = ["docker", "exec", self.container(name).id, *KILL_THE_PROGRAM]
+        killed = subprocess.run(killing, capture_output=True, text=True, timeout=20)
+        assert killed.returncode in KILL_EXIT_CODES, killed.stdout + killed.stderr
 
     def workers(self) -> list[str]:
         return sorted(name for name in self.identities() if name.startswith("chat-"))
