@@ -121,7 +121,7 @@ class LogFeed:
                 self._broker,
                 self._channel,
                 shard,
-                on_batch=lambda _, entries: self._on_batch(entries),
+                on_batch=self._on_batch,
                 on_lost=self._on_lost,
                 publish=self.publisher.publish,
                 probe_seconds=self._probe_seconds,

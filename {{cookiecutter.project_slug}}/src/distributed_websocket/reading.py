@@ -42,7 +42,7 @@ class ShardReader:
         channel: str,
         shard: int,
         *,
-        on_batch: Callable[[ShardReader, Sequence[Entry]], None],
+        on_batch: Callable[[Sequence[Entry]], None],
         on_lost: Callable[[ShardReader], None],
         publish: Callable[[Record, int], Awaitable[str]],
         probe_seconds: float | None,
@@ -191,7 +191,7 @@ class ShardReader:
             stored = [entry for entry in entries if entry.position]
             entries = [*stored, *beside]
         if entries:
-            self._on_batch(self, entries)
+            self._on_batch(entries)
         if stored:
             self.position = stored[-1].position
             if self._moved is not None:

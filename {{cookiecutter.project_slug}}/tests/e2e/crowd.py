@@ -40,6 +40,8 @@ class Door:
     url: str
     token_secret: str
     ssl: ssl.SSLContext | None = None
+    patience_seconds: float = 20
+    """How long somebody waits for an answer before the connection is given up."""
 
     @contextlib.asynccontextmanager
     async def connected(self, user: str, cookie: str = "") -> AsyncIterator[tuple[ClientConnection, str]]:
@@ -52,13 +54,13 @@ class Door:
             ssl=self.ssl,
             proxy=None,
             compression=None,
-            open_timeout=5,
+            open_timeout=self.patience_seconds,
             close_timeout=1,
             ping_interval=2,
-            ping_timeout=4,
+            ping_timeout=self.patience_seconds,
         )
         async with opening as websocket:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(self.patience_seconds):
                 welcome = json.loads(await websocket.recv())
             assert welcome["type"] == "welcome", welcome
             yield websocket, str(welcome["worker"])

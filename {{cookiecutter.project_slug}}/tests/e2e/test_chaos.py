@@ -64,7 +64,7 @@ def test_nothing_is_lost_and_every_fault_has_a_row(stack: ProjectCopy) -> None:
         assert row["hit"] > 0
         assert row["sent"] == row["acknowledged"] > 0
         assert (row["lost"], row["duplicated"], row["out_of_order"], row["unrecovered"]) == (0, 0, 0, 0)
-    assert rows["kill-worker"]["recovered"] == rows["kill-worker"]["lost_connection"] > 0
+    assert rows["kill-worker"]["recovered"] >= rows["kill-worker"]["lost_connection"] > 0
     assert rows["freeze-redis"]["back_ms"]["max"] > 2000, "an ack waits for as long as Redis is frozen"
 
 

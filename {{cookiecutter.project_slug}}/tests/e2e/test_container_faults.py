@@ -10,6 +10,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -17,8 +18,10 @@ from tests.e2e.crowd import Crowd, assert_nothing_lost, door_of
 from tests.e2e.project_copy import ProjectCopy
 
 PEOPLE = 18
+PATIENCE_SECONDS = 4
+"""A connection that leads nowhere any more is left early."""
 FAULT_SECONDS = 8
-"""Longer than the probe of an idle log, the timeouts of Traefik and Redis's clients, and the pings of the crowd."""
+"""Longer than the probe of an idle log, the timeouts of Traefik and Redis's clients, and the patience of the crowd."""
 
 
 async def docker(*arguments: str) -> str:
@@ -33,7 +36,7 @@ async def docker(*arguments: str) -> str:
 @pytest.fixture
 async def crowd(containers: ProjectCopy) -> AsyncIterator[Crowd]:
     """All are in the room and talk. Afterwards everything works again, and nothing was lost."""
-    async with Crowd(door_of(containers), PEOPLE) as crowd:
+    async with Crowd(replace(door_of(containers), patience_seconds=PATIENCE_SECONDS), PEOPLE) as crowd:
         assert set(crowd.by_worker) == {"chat-1", "chat-2", "chat-3"}
         yield crowd
         up = await asyncio.to_thread(containers.run, "up")

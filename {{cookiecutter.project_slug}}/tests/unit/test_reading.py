@@ -27,7 +27,7 @@ class Heard:
         self.lost = 0
         self.failure: Exception | None = None
 
-    def batch(self, reader: ShardReader, entries: Sequence[Entry]) -> None:
+    def batch(self, entries: Sequence[Entry]) -> None:
         if self.failure is not None:
             raise self.failure
         self.numbers += [entry.body for entry in entries]
