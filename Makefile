@@ -14,7 +14,7 @@ help: ## List the targets
 demo: rendered ## Render to build/, start the stack on this machine, load-test it, print the verdict
 	@stop() { trap '' INT TERM HUP; $(project) down; exit $$1; }; \
 	trap 'stop 130' INT; trap 'stop 143' TERM; trap 'stop 129' HUP; \
-	$(project) up RUNTIME=local || stop $$?; \
+	$(project) up RUNTIME=local || exit $$?; \
 	$(project) loadtest; verdict=$$?; \
 	echo; echo "The stack is still running, from $(PROJECT): make ps, make logs, and make down to stop it."; \
 	exit $$verdict

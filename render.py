@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TEMPLATE = Path(__file__).parent
@@ -56,20 +57,36 @@ def is_unchanged(project: Path, files: dict[str, bytes], last_digest: Path) -> b
     return all((project / name).is_file() and (project / name).read_bytes() == files[name] for name in files)
 
 
+def remove(path: Path, kept: Sequence[Path] = ()) -> None:
+    """Remove a file or folder, except what is kept and the folders that this lies in."""
+    if path in kept:
+        return
+    if not path.is_dir() or path.is_symlink():
+        path.unlink()
+    elif any(path in one.parents for one in kept):
+        for entry in [*path.iterdir()]:
+            remove(entry, kept)
+    else:
+        shutil.rmtree(path)
+
+
 def replace(project: Path, fresh: Path) -> None:
-    """Put `fresh` in the place of `project` and move what is kept over to it."""
-    if (project / "var").is_dir():
+    """Put `fresh` in the place of `project`, around what is kept. Cut short anywhere, it can be done again.
+
+    The Makefile goes first and comes last: a project without one is not whole, and nothing of it runs.
+    """
+    makefile = project / "Makefile"
+    if makefile.exists() and (project / "var").is_dir():
         subprocess.run(["make", "--no-print-directory", "-C", project, "VENV=../venv", "down"], check=True)
-    for name in KEPT:
-        if (project / name).exists():
-            kept = fresh / name
-            if kept.is_dir():
-                shutil.rmtree(kept)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            (project / name).replace(kept)
+    makefile.unlink(missing_ok=True)
+    kept = [project / name for name in KEPT if (project / name).exists()]
     if project.exists():
-        shutil.rmtree(project)
-    fresh.replace(project)
+        remove(project, kept)
+    for path in kept:
+        if (fresh / path.relative_to(project)).exists():
+            remove(fresh / path.relative_to(project))
+    shutil.copytree(fresh, project, dirs_exist_ok=True, ignore=shutil.ignore_patterns("Makefile"))
+    (fresh / "Makefile").replace(makefile)
 
 
 def render(into: Path) -> Path:

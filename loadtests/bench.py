@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -114,6 +114,12 @@ class Session:
                 yield Running(client, server, tuple(beside))
 
 
+def ended_by_client(steps: Sequence[Mapping[str, Any]], rate: float) -> bool:
+    """Whether what came just above the highest rate that held was invalid, rather than failed."""
+    missed = [one for one in steps if one["verdict"] is not Verdict.HELD and one["rate"] >= rate]
+    return bool(missed) and min(missed, key=lambda one: one["rate"])["verdict"] is Verdict.INVALID
+
+
 class Bench:
     def __init__(
         self, cores: Cores, folder: Path, binary: Path, effort: Effort, say: Callable[[str], None] = print
@@ -178,9 +184,9 @@ class Bench:
                 return step(rate, self._effort.step_seconds)[1]
 
             rate = highest_rate(attempt, start, least=workload.least, tolerance=self._effort.tolerance)
-            measurement.client_limited = any(one["verdict"] is Verdict.INVALID for one in measurement.steps)
             while rate is not None and rate >= workload.least:  # what held for a moment must hold for a while
                 if step(rate, self._effort.confirm_seconds)[1] is Verdict.HELD:
+                    measurement.client_limited = ended_by_client(measurement.steps, rate)
                     return
                 rate *= 1 - self._effort.tolerance
             measurement.figures = {}

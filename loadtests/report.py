@@ -72,7 +72,8 @@ def table(
         for one in ones:
             if one.failure or one.note:
                 notes.append(f"{title}: {one.failure or one.note}")
-        if any(one.client_limited for one in ones):
+        limited = any(one.client_limited for one in ones)
+        if limited:
             notes.append(f"{title}: the client ended the search, the server can do more")
             title = f"{title}, at least"
         cells = [
@@ -80,7 +81,8 @@ def table(
             for figure in workload.figures
         ]
         better = ratio(workload, ours, main_figure(workload, ones))
-        lines.append(f"| {title} | {' | '.join(cells)} | {better and f'× {better}'} |")
+        most = "≤ " if limited and contender != reference else ""
+        lines.append(f"| {title} | {' | '.join(cells)} | {better and f'{most}× {better}'} |")
     lines += [f"| {titles.get(name, name)} | skipped: {why} |" for name, why in skipped.items()]
     lines += ["", *(f"- {note}" for note in dict.fromkeys(notes)), ""]
     return "\n".join(lines)

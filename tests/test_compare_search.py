@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from loadtests.bench import QUICK, Bench, Measurement, Running
+from loadtests.bench import QUICK, Bench, Measurement, Running, ended_by_client
 from loadtests.load_client import Answer, LoadClient
 from loadtests.search import Verdict, highest_rate
 from loadtests.stack import Cores, Server
@@ -90,3 +90,15 @@ def test_a_step_is_invalid_when_the_client_used_more_than_four_fifths_of_its_cor
 def test_a_step_is_invalid_when_what_is_beside_the_client_filled_its_core() -> None:
     assert judged(client_cpu=0.5, redis_cpu=0.5, p99_ms=500) is Verdict.INVALID
     assert judged(client_cpu=0.5, redis_cpu=0.5) is Verdict.HELD
+
+
+def test_the_client_ended_a_search_if_what_is_just_above_the_result_says_nothing_of_the_server() -> None:
+    held, failed, invalid = Verdict.HELD, Verdict.FAILED, Verdict.INVALID
+
+    def ended(rate: float, *steps: tuple[float, Verdict]) -> bool:
+        return ended_by_client([{"rate": rate, "verdict": verdict} for rate, verdict in steps], rate)
+
+    assert ended(10, (10, held), (20, invalid), (14, invalid), (12, invalid), (10, held))
+    assert not ended(10, (10, held), (20, invalid), (14, failed), (12, failed), (10, held))
+    assert not ended(9, (10, held), (20, invalid), (12, invalid), (10, failed), (9, held)), "it did not hold for long"
+    assert not ended(10, (20, failed), (10, held), (14, failed), (12, failed), (10, held))

@@ -48,6 +48,14 @@ def test_at_most_means_at_most() -> None:
     assert target("through the gateway, unloaded").row(medians)[1:] == ("≤ 1.00 ms", "0.20 ms", "met")
 
 
+def test_a_peer_whose_search_the_client_ended_counts_with_what_its_core_would_carry() -> None:
+    peer = measured("nchan", "one_room", deliveries_per_second=100_000, cpu_us_per_delivery=8.0)
+    medians = Medians([measured("template", "one_room", deliveries_per_second=1_000_000), peer])
+    assert target("one room, sustained: nchan").row(medians)[2:] == ("× 10.00", "met")
+    peer.client_limited = True  # with 80 % of its core
+    assert target("one room, sustained: nchan").row(medians)[2:] == ("× 8.00", "**not met**")
+
+
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     medians = Medians([measured("template", "one_room"), Measurement("original", "one_room", failure="did not start")])
     assert target("one room, sustained: the original").row(medians)[2:] == ("not measured: original in one_room", "–")

@@ -1,6 +1,8 @@
 """`render.py`, which `make demo` renders with: nothing stale stays, and nothing that runs loses its files."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +60,29 @@ def test_a_project_that_cannot_be_stopped_is_not_replaced(project: Path) -> None
     with pytest.raises(Exception, match="non-zero exit status"):
         render(project.parent)
     assert (project / "var" / "data").read_text() == "data"
+
+
+@pytest.mark.parametrize(("step", "argument"), [("rmtree", 0), ("copytree", 1)])
+def test_one_that_is_cut_short_loses_nothing_and_is_made_whole_by_the_next(
+    project: Path, step: str, argument: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = (project / ".env").read_text()
+    done = getattr(shutil, step)
+
+    def cut_short(*arguments: Any, **options: Any) -> Any:
+        folder = Path(arguments[argument])
+        if project in (folder, *folder.parents):
+            raise KeyboardInterrupt
+        return done(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, step, cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            render(project.parent)
+    assert not (project / "Makefile").exists()
+    render(project.parent)
+    assert "help:" in (project / "Makefile").read_text()
+    assert (project / "src").is_dir()
+    assert (project / "var" / "data").read_text() == "data"
+    assert (project / "loadtests" / "reports" / "latest.json").read_text() == "{}"
+    assert (project / ".env").read_text() == secrets
