@@ -17,6 +17,7 @@ from .brokers.interface import CONTROL_SHARD, PROBE_TOPIC, BrokerInterface, Entr
 from .exceptions import BrokerError, NotAllowed, Overloaded
 from .message import Message, encode
 from .metrics import READER_FAILURES
+from .positions import parse_position
 from .publishing import Pending, Publisher, Settle
 from .reading import ShardReader
 from .recovery import concerns
@@ -27,7 +28,7 @@ HISTORY_PAGE: Final = 1_000
 """Entries of the log read at once for a page of history: the log of a shard holds many topics."""
 
 HISTORY_PAGES: Final = 10
-"""How many of them at most for one request: what is asked for next goes on from there."""
+"""After so many what was found will do: whoever asks goes on from there. Only who was given nothing could not."""
 
 PROBE: Final = Record(PROBE_TOPIC, encode({"type": "send", "topic": PROBE_TOPIC}))
 """What a silent `PlainFeed` publishes: a message like any other, so that every broker passes it on. Nobody gets it."""
@@ -148,17 +149,40 @@ class LogFeed:
 
     async def history(self, topic: str, before: str, limit: int) -> tuple[list[Entry], bool]:
         shard = self._broker.shard_of(topic)
-        found: list[Entry] = []
-        pages = 0
-        while True:
+        found, before, pages = *await self._remembered(shard, topic, before, limit + 1), 0
+        while len(found) <= limit:
             page = await self._broker.range_back(self._channel, shard, before, limit=HISTORY_PAGE)
             pages += 1
             found += [entry for entry in page if concerns(entry, topic)]
-            if len(found) > limit or len(page) < HISTORY_PAGE:
-                return found[:limit][::-1], len(found) > limit
+            if len(page) < HISTORY_PAGE:
+                break
             if pages >= HISTORY_PAGES and found:  # who asks for more needs a message to ask from
                 return found[:limit][::-1], True
             before = page[-1].position
+        return found[:limit][::-1], len(found) > limit
+
+    async def _remembered(self, shard: int, topic: str, before: str, limit: int) -> tuple[list[Entry], str]:
+        """The newest before a position, newest first, as far as memory has them; and before what the log is to be read.
+
+        Reading the log for a quiet topic means reading all others of its shard. Memory may hold what the log gave up,
+        and lack what it has got just now, so the log's ends are looked at.
+        """
+        reader = self._readers.get(shard)
+        if reader is None:
+            return [], before
+        extent = await reader.extent()
+        heard, oldest = reader.position, reader.tail.oldest
+        if extent.epoch != reader.epoch or not extent.first or not oldest:
+            return [], before
+        if before and not parse_position(oldest) < parse_position(before) <= parse_position(heard):
+            return [], before
+        found = reader.tail.before(topic, before, first=extent.first, limit=limit)[::-1]
+        if not before and parse_position(extent.last) > parse_position(heard):
+            newer = await reader.page(heard, extent.last, limit=HISTORY_PAGE)
+            if len(newer) == HISTORY_PAGE:
+                return [], before
+            found = [entry for entry in newer if concerns(entry, topic)][::-1] + found
+        return found, oldest
 
     @property
     def not_ready_reason(self) -> str | None:

@@ -6,7 +6,7 @@ does not reach back so far. There is no third answer.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -82,6 +82,18 @@ class Tail:
     def reaches(self, position: str) -> bool:
         """Whether everything behind a position that was read is here."""
         return parse_position(position) >= parse_position(self.floor)
+
+    @property
+    def oldest(self) -> str:
+        """The oldest position that is here; "" when nothing is."""
+        return self._entries[0].position if self._entries else ""
+
+    def before(self, topic: str, position: str, *, first: str, limit: int) -> list[Entry]:
+        """The newest entries of a topic before a position ("" for all), from `first` on, in order."""
+        entries = list(self._by_topic.get(topic, ()))
+        end = bisect_left(entries, parse_position(position), key=_order) if position else len(entries)
+        start = bisect_left(entries, parse_position(first), key=_order)
+        return entries[max(start, end - limit) : end]
 
     def behind(self, pattern: str, position: str) -> list[Entry] | None:
         """The entries of a topic or pattern behind a position, in order; `None` when the tail does not reach it."""

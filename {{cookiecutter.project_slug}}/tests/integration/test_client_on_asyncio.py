@@ -11,7 +11,7 @@ from websockets.http11 import Request, Response
 
 from distributed_websocket.backoff import delays
 from distributed_websocket.client import Client, ConnectionEnded, State, may_repeat_handshake
-from tests.client_stage import stage, until
+from tests.client_stage import DEADLINE_SECONDS, stage, until
 
 
 def soon() -> Iterator[float]:
@@ -105,6 +105,29 @@ async def test_a_send_that_nobody_waits_for_any_more_is_not_repeated() -> None:
         await client.send("room/1", "meant")
         assert await it.stored("room/1") == ["meant"]
         assert it.topics() == []
+
+
+async def test_unsubscribing_ends_a_subscribe_that_is_under_way_and_not_the_next_one() -> None:
+    async with stage() as it, Client(it.url, token=it.token(), backoff=soon) as client:
+        it.down()
+        await until(lambda: client.state is State.RECONNECTING)
+        first = asyncio.create_task(client.subscribe("room/1"))
+        await asyncio.sleep(0)
+        client.unsubscribe("room/1")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert [message async for message in await first] == []
+        given_up = asyncio.create_task(client.subscribe("room/1"))
+        await asyncio.sleep(0)
+        client.unsubscribe("room/1")
+        meant = asyncio.create_task(client.subscribe("room/1"))
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        it.up()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            room = await meant
+            await it.publish("room/1", ["one"])
+            assert (await anext(room))["data"] == "one"
 
 
 async def test_data_that_json_cannot_say_is_refused_at_once() -> None:

@@ -1,16 +1,20 @@
 """The manager's side of the broker: which shards are read, and what happens where there is no log."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from distributed_websocket import Message, feed
-from distributed_websocket.brokers.interface import PROBE_TOPIC, Entry, Record
+from distributed_websocket.brokers.interface import PROBE_TOPIC, START, Entry, Record
 from distributed_websocket.exceptions import BrokerError, NotAllowed, Overloaded
 from distributed_websocket.feed import LogFeed, PlainFeed
+from distributed_websocket.positions import parse_position
 from distributed_websocket.publishing import Pending
 from distributed_websocket.reading import ShardReader
+from distributed_websocket.recovery import Tail, concerns
 from tests.deadline import eventually
 from tests.faulty_broker import FaultyBroker
 from tests.plain_brokers import PlainBroker
@@ -198,6 +202,89 @@ async def test_history_does_not_show_what_was_for_named_connections(log_feed: Lo
     log_feed.submit(pending(2, "room/1"))
     await eventually(lambda: len(manager.settled) == 2)
     assert await history(log_feed, "room/1") == ([2], False)
+
+
+@pytest.mark.parametrize("page", [4, 1_000])
+async def test_history_is_the_same_whatever_of_it_is_in_memory(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(feed, "HISTORY_PAGE", page)
+    monkeypatch.setattr(feed, "HISTORY_PAGES", 1_000)
+    broker = FaultyBroker(retention_messages=60)
+    made = LogFeed(broker, "channel", on_batch=manager.batch, on_lost=manager.lost, settle=manager.settle)
+    record = [pending(0, topic).record for topic in ("loud", "loud", "loud", "quiet")]
+    record.append(pending(0, "quiet", ("c1",)).record)
+
+    async def grow(number: int) -> str:
+        return (await broker.append("channel", 0, random.choices(record, k=number)))[-1]
+
+    async def assert_the_same() -> None:
+        log = await broker.range("channel", 0, START, "9999999999999-0", limit=1_000)
+        for topic in ("loud", "quiet", "silent"):
+            for number, before in [*enumerate(entry.position for entry in log), (len(log), "")]:
+                wanted = [entry for entry in log[:number] if concerns(entry, topic)]
+                for limit in (1, 5, 50):
+                    assert await made.history(topic, before, limit) == (wanted[-limit:], len(wanted) > limit)
+
+    await grow(20)
+    await made.start()
+    (reader,) = made.follow("loud")
+    await reader.opened()
+    await assert_the_same()
+    reader.tail = Tail(reader.position, max_entries=30)
+    await reader.reached(await grow(9))
+    await assert_the_same()
+    await reader.reached(await grow(40))
+    assert len(reader.tail) == 30
+    await assert_the_same()
+    reader.tail = Tail(reader.position)
+    for _ in range(4):
+        await reader.reached(await grow(30))
+    assert parse_position(reader.tail.oldest) < parse_position((await reader.extent()).first), "memory has more"
+    await assert_the_same()
+    broker.deaf = True
+    for _ in range(3):
+        await grow(3)
+        await assert_the_same()
+    log = broker._log("channel", 0)
+    kept = [*log.entries]
+    log.entries.clear()
+    await assert_the_same()
+    log.entries.extend(kept)
+    for _ in range(15):  # as a replica that takes over without the newest
+        log.entries.pop()
+    log.epoch = "another"
+    await assert_the_same()
+    broker.flush()
+    await assert_the_same()
+    await grow(7)
+    await assert_the_same()
+    await made.stop()
+
+
+async def test_what_is_in_memory_of_a_quiet_topic_spares_the_pages_of_the_log(
+    log_feed: LogFeed, broker: FaultyBroker, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "HISTORY_PAGE", 3)
+    pages = 0
+    range_back = broker.range_back
+
+    async def counted(*arguments: Any, **options: Any) -> list[Entry]:
+        nonlocal pages
+        pages += 1
+        return await range_back(*arguments, **options)
+
+    monkeypatch.setattr(broker, "range_back", counted)
+    (reader,) = log_feed.follow("room/1")
+    await reader.opened()
+    for number in range(30):
+        log_feed.submit(pending(number, "room/2" if number else "room/1"))
+    await eventually(lambda: len(manager.entries) == 30)
+    assert broker.shard_of("room/1") == broker.shard_of("room/2")
+    assert await history(log_feed, "room/1") == ([0], False)
+    assert pages == 1
+    assert await history(log_feed, "room/2") == ([27, 28, 29], True)
+    assert pages == 1
 
 
 # Over the six coroutines

@@ -195,16 +195,16 @@ class Client:
         try:
             await began
         except BaseException:
-            self.unsubscribe(topic)
+            if self._streams.get(topic) is stream:  # else somebody unsubscribed, and perhaps subscribed anew
+                self.unsubscribe(topic)
             raise
-        finally:
-            del self._beginnings[topic]
         return stream
 
     def unsubscribe(self, topic: str) -> None:
         """Its iteration ends when it has given what came until now."""
         stream = self._streams.pop(topic, None)
         if stream is not None:
+            _settle(self._beginnings.pop(topic, None), None)
             stream.end()
             self._session.unsubscribe(topic)
             self._link.flush()
@@ -289,7 +289,7 @@ class Client:
             case Hole(topic):
                 self._put(self._streams[topic], event)
             case Subscribed(topic):
-                _settle(self._beginnings.get(topic), None)
+                _settle(self._beginnings.pop(topic, None), None)
             case Answered(ref, answer):
                 _settle(self._answers.get(ref), answer)
             case Refused(ref, topic, code, detail):
@@ -310,7 +310,7 @@ class Client:
     def _refuse(self, ref: object, topic: str | None, refusal: RequestRefused) -> None:
         waiting: asyncio.Future[Any] | None = None
         if topic is not None:
-            waiting = self._beginnings.get(topic)
+            waiting = self._beginnings.pop(topic, None)
             stream = self._streams.pop(topic)
             if waiting is None:  # it lived, on an earlier connection: its iteration ends by this, and the client's too
                 self._put(stream, refusal)
