@@ -114,9 +114,9 @@ async def test_everything_that_the_service_does_is_allowed(
     assert (await store.find("alice")).password_hash == "hash"
     await store.close()
     rooms = load("gateway.rooms").RoomStore(url)
-    assert await rooms.add("lobby")
+    assert await rooms.add("lobby", "alice")
     assert await rooms.find("lo", 10) == ["lobby"]
-    assert await rooms.count() == 1
+    assert (await rooms.count(), await rooms.count_of("alice")) == (1, 1)
     await rooms.close()
 
     assert await admin.acl_log() == [], "what was refused"

@@ -19,11 +19,15 @@ def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         yield running
 
 
+def signed_in(gateway: Running, user: str) -> httpx.AsyncClient:
+    """A browser with the cookie of a login."""
+    cookies = {"access_token": issue_token(user, secret=SECRET, lifetime_seconds=60)}
+    return httpx.AsyncClient(base_url=gateway.http, cookies=cookies, trust_env=False, timeout=30)
+
+
 @pytest.fixture
 async def alice(gateway: Running) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser with the cookie of a login."""
-    cookies = {"access_token": issue_token("alice", secret=SECRET, lifetime_seconds=60)}
-    async with httpx.AsyncClient(base_url=gateway.http, cookies=cookies, trust_env=False, timeout=30) as client:
+    async with signed_in(gateway, "alice") as client:
         yield client
 
 
@@ -54,9 +58,17 @@ async def test_a_room_is_added_once_and_found_by_its_beginning(alice: httpx.Asyn
     assert (await alice.get("/api/rooms?beginning=zz")).json() == {"rooms": [], "more": False}
 
 
-async def test_a_long_list_says_that_there_are_more(alice: httpx.AsyncClient) -> None:
-    for number in range(101):
-        assert (await alice.post("/api/rooms", json={"name": f"many-{number}"})).status_code == 201
+async def test_a_user_adds_so_many_and_no_more_and_a_long_list_says_that_there_are_more(
+    gateway: Running, alice: httpx.AsyncClient
+) -> None:
+    async with signed_in(gateway, "carol") as carol:
+        for number in range(100):
+            assert (await carol.post("/api/rooms", json={"name": f"many-{number}"})).status_code == 201
+        refused = await carol.post("/api/rooms", json={"name": "many-100"})
+        assert (refused.status_code, refused.json()["detail"]) == (409, "you have added 100 rooms; that is the most")
+        assert (await carol.post("/api/rooms", json={"name": "many-0"})).status_code == 200
+    assert (await alice.get("/api/rooms?beginning=many-")).json()["more"] is False
+    assert (await alice.post("/api/rooms", json={"name": "many-100"})).status_code == 201
     answer = (await alice.get("/api/rooms?beginning=many-")).json()
     assert (len(answer["rooms"]), answer["more"]) == (100, True)
     assert answer["rooms"] == sorted(answer["rooms"])

@@ -18,8 +18,12 @@ from .session import OwnPage, SignedIn
 from .users import ANSWER_SECONDS
 
 MAX_ROOMS = 10_000
+MAX_ROOMS_OF_USER = 100
 PAGE = 100
 _KEY = "chat:rooms"
+_ADDED = "chat:rooms:added"
+"""A hash: user to the number of rooms that this user has added."""
+
 _AFTER_ALL_NAMES = "\xff"
 
 
@@ -39,9 +43,19 @@ class RoomStore:
     async def count(self) -> int:
         return int(await self._redis.zcard(_KEY))
 
-    async def add(self, name: str) -> bool:
+    async def has(self, name: str) -> bool:
+        return name in await self.find(name, 1)
+
+    async def count_of(self, user: str) -> int:
+        """How many this user has added."""
+        return int(await self._redis.hget(_ADDED, user) or 0)
+
+    async def add(self, name: str, user: str) -> bool:
         """False if it is there already."""
-        return bool(await self._redis.zadd(_KEY, {name: 0}))
+        if not await self._redis.zadd(_KEY, {name: 0}):
+            return False
+        await self._redis.hincrby(_ADDED, user, 1)
+        return True
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -70,11 +84,14 @@ def room_routes(rooms: RoomStore, signed_in: SignedIn, origins: OriginPolicy) ->
         return Rooms(rooms=found[:PAGE], more=len(found) > PAGE)
 
     @routes.post("/rooms", status_code=HTTPStatus.CREATED)
-    async def add_room(_: Annotated[Identity, Depends(signed_in)], room: Room, response: Response) -> Room:
-        """201 for a new one, 200 for one that was there."""
-        if await rooms.count() >= MAX_ROOMS and room.name not in await rooms.find(room.name, 1):
-            raise HTTPException(HTTPStatus.CONFLICT, f"there are {MAX_ROOMS} rooms already; go into one of them")
-        if not await rooms.add(room.name):
+    async def add_room(identity: Annotated[Identity, Depends(signed_in)], room: Room, response: Response) -> Room:
+        """201 for a new one, 200 for one that was there, 409 where there are too many."""
+        if not await rooms.has(room.name):
+            if await rooms.count() >= MAX_ROOMS:
+                raise HTTPException(HTTPStatus.CONFLICT, f"there are {MAX_ROOMS} rooms already; go into one of them")
+            if await rooms.count_of(identity.user) >= MAX_ROOMS_OF_USER:
+                raise HTTPException(HTTPStatus.CONFLICT, f"you have added {MAX_ROOMS_OF_USER} rooms; that is the most")
+        if not await rooms.add(room.name, identity.user):
             response.status_code = HTTPStatus.OK
         return room
 
