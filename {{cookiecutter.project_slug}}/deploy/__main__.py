@@ -4,7 +4,8 @@ import os
 import sys
 
 from deploy.choice import choose
-from deploy.command_line import main, say
+from deploy.command_line import main
+from deploy.say import say
 from deploy.settings import PROJECT_ROOT
 
 if __name__ == "__main__":

@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from deploy.errors import StackError
 from deploy.loadtest import become_loadtest, is_elsewhere
 from deploy.rolling import rolling_restart
 from deploy.runtime import Runtime
+from deploy.say import complain, say, say_or_end
 from deploy.scaling import scale
 from deploy.settings import PROJECT_ROOT, worker_count
 
 INTERRUPTED = 128 + signal.SIGINT
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 def parse(program: str, arguments: list[str] | None) -> argparse.Namespace:
@@ -48,18 +45,20 @@ def parse(program: str, arguments: list[str] | None) -> argparse.Namespace:
 def main(program: str, choose: Callable[[str], Runtime], arguments: list[str] | None = None) -> int:
     """Returns the exit code. `choose` gives the runtime for a command."""
     options = parse(program, arguments)
+    return exit_code_of(lambda: _run(options, choose(options.command)))
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """What it returns, or that of its `StackError`, which is said. SIGTERM and SIGHUP interrupt it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:
-        return _run(options, choose(options.command))
+        return command()
     except StackError as error:
-        print(error, file=sys.stderr, flush=True)
+        complain(error)
         return error.exit_code
     except KeyboardInterrupt:
-        return 0 if options.command == "logs" else INTERRUPTED
-    except BrokenPipeError:  # `logs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return INTERRUPTED
 
 
 def _run(options: argparse.Namespace, runtime: Runtime) -> int:
@@ -73,7 +72,8 @@ def _run(options: argparse.Namespace, runtime: Runtime) -> int:
         case "ps":
             return 0 if runtime.list_processes(say) else 1
         case "logs":
-            runtime.follow_logs(options.name, say)
+            with suppress(KeyboardInterrupt):
+                runtime.follow_logs(options.name, say_or_end)
         case "restart":
             runtime.restart(options.name, say)
         case "scale":
@@ -91,4 +91,6 @@ def _run(options: argparse.Namespace, runtime: Runtime) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # A terminal that is closed usually sends SIGHUP twice: the second one must not interrupt what cleans up.
+    signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -7,7 +7,7 @@ StackError
  ├── ComposeFailed     `docker compose` ended with an error
  ├── PortsTaken        somebody else listens on a port of the stack
  ├── WrongState        the command does not fit what runs now
- ├── SupervisorGone    supervisord does not answer
+ ├── SupervisorGone    supervisord does not answer, or is stopping
  ├── BalancerDeaf      Traefik does not take over a changed list of servers
  ├── ProcessFailed     a process ended, or was not ready in time
  ├── ServiceFailed     the same of a container

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from deploy.errors import RollStopped, StackError, WrongState
 from deploy.fleet import Fleet
-
-Say = Callable[[str], None]
+from deploy.say import Say
 
 
 def rolling_restart(fleet: Fleet, say: Say) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from deploy.fleet import Fleet
-
-Say = Callable[[str], None]
+from deploy.say import Say
 
 
 class Runtime(Protocol):

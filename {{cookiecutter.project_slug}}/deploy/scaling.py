@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from deploy.fleet import Fleet, worker_names
-
-Say = Callable[[str], None]
+from deploy.say import Say
 
 
 def scale(fleet: Fleet, count: int, say: Say) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from deploy.local.layout import Process, Role
 from deploy.local.records import StackRecord
 from deploy.local.supervision import Supervisor
 from deploy.lock import exclusive
+from deploy.say import Say
 
 # Gateways first: they send the clients away and with that empty the workers. Redis last: what the workers still have
 # to say must be written down.
@@ -23,8 +24,6 @@ WAVES = (Role.GATEWAY, Role.CHAT, Role.TRAEFIK, Role.REDIS)
 POLL_SECONDS = 0.05
 # supervisord kills what does not end in its time; it needs a moment for that.
 GRACE_SECONDS = 5
-
-Say = Callable[[str], None]
 
 
 def down(root: Path, say: Say) -> None:

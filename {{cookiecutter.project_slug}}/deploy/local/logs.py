@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
+
+from deploy.say import Say
 
 POLL_SECONDS = 0.2
 FIRST_LINES = 10
@@ -46,7 +48,7 @@ class FollowedLog:
         return there.st_ino != here.st_ino or there.st_size < self._file.tell()
 
 
-def follow(paths: Sequence[Path], say: Callable[[str], None]) -> None:
+def follow(paths: Sequence[Path], say: Say) -> None:
     """Until it is interrupted."""
     width = max(len(path.stem) for path in paths)
     logs = [(path.stem.ljust(width), FollowedLog(path)) for path in paths]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,13 +29,14 @@ class TakenPort:
 
 
 def is_free(port: int) -> bool:
+    """Whether nobody listens there. Who may open it is another question: 443 is the container engine's to open."""
     with socket.socket() as probe:
         # As every server of the stack does: a port whose last connections are still in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
         return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from redis import Redis
@@ -17,6 +17,7 @@ from deploy.errors import QUOTED_LINES, ProcessFailed
 from deploy.local.layout import Layout, Process, Role
 from deploy.local.supervision import Supervisor
 from deploy.probe import HOST, get
+from deploy.say import Say
 
 START_SECONDS = 60
 # Many interpreters that start at once share few cores.
@@ -79,7 +80,7 @@ def start_seconds(layout: Layout) -> float:
 class ReadinessWait:
     """Made before the processes are started, so that it can tell what they wrote since."""
 
-    def __init__(self, layout: Layout, supervisor: Supervisor, say: Callable[[str], None], seconds: float) -> None:
+    def __init__(self, layout: Layout, supervisor: Supervisor, say: Say, seconds: float) -> None:
         self._layout, self._supervisor, self._say = layout, supervisor, say
         self._started = time.monotonic()
         self._seconds = seconds

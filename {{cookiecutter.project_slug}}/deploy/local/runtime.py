@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from deploy.local import down, logs, records, status, up
 from deploy.local.fleet import LocalFleet
 from deploy.local.layout import read_layout
 from deploy.lock import exclusive
+from deploy.say import Say
 from deploy.status import table
-
-Say = Callable[[str], None]
 
 
 class LocalRuntime:

@@ -53,7 +53,7 @@ class ProcessState:
 
 
 class Supervisor:
-    """The supervisord behind a socket. Every call raises `SupervisorGone` where it does not answer."""
+    """The supervisord behind a socket. Every call raises `SupervisorGone` where it does not answer, or is ending."""
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
@@ -104,6 +104,10 @@ class Supervisor:
                 return getattr(proxy, method)(*arguments)
         except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
             raise SupervisorGone(f"supervisord does not answer: {error}") from error
+        except xmlrpc.client.Fault as fault:
+            if fault.faultString.startswith("SHUTDOWN_STATE"):
+                raise SupervisorGone("supervisord is stopping: wait for its end, then repeat the command.") from fault
+            raise
 
 
 def socket_path(layout: Layout) -> Path:

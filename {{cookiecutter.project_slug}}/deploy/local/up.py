@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.errors import PortsTaken, SupervisorGone, WrongState
@@ -18,11 +18,10 @@ from deploy.local.supervision import Supervisor
 from deploy.lock import exclusive
 from deploy.probe import HOST
 from deploy.rolling import restart_one
+from deploy.say import Say
 from deploy.settings import raise_if_different
 
 SUPERVISORD_SECONDS = 10
-
-Say = Callable[[str], None]
 
 
 def up(layout: Layout, environment: Mapping[str, str], say: Say) -> None:
@@ -84,8 +83,8 @@ def _start_missing(record: StackRecord, supervisor: Supervisor, say: Say) -> Non
         _start(layout, supervisor, missing, say)
     except BaseException:
         if missing:
-            say("Stopping what was started.")
             with undisturbed():
+                say("Stopping what was started.")
                 down.stop_by_supervisor(layout.root, supervisor, missing)
         raise
     wait = _wait(layout, supervisor, lambda _: None)
@@ -113,8 +112,8 @@ def _start_all(layout: Layout, say: Say) -> None:
         wait = _start(layout, supervisor, layout.processes[1:], say)
         wait.until_balanced()
     except BaseException:
-        say("Stopping what was started.")
         with undisturbed():
+            say("Stopping what was started.")
             down.stop_everything(layout.root, lambda _: None)
         raise
 

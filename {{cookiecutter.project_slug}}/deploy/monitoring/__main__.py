@@ -6,14 +6,17 @@ For a stack of local processes it writes `var/monitoring/prometheus.yml`, and sa
 import os
 import sys
 
+from deploy.command_line import exit_code_of
 from deploy.containers import readiness
 from deploy.containers.compose import Compose
 from deploy.containers.engine import missing_reason
 from deploy.containers.layout import ContainerLayout, read_record
-from deploy.errors import EngineMissing, StackError
+from deploy.errors import EngineMissing
 from deploy.local.layout import read_layout
+from deploy.local.records import read_stack
 from deploy.monitoring.scraping import write_local
 from deploy.probe import HOST
+from deploy.say import say
 from deploy.settings import PROJECT_ROOT
 
 SERVICES = ("prometheus", "grafana")
@@ -21,16 +24,14 @@ PULL_SECONDS = 1800
 
 
 def main() -> int:
-    try:
-        containers = read_record(PROJECT_ROOT)
-        if containers is not None:
-            start_beside(containers)
-            return 0
-        path = write_local(read_layout(PROJECT_ROOT, os.environ))
-    except StackError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print(f"{path}: prometheus --config.file={path} --storage.tsdb.path={path.parent / 'data'}")
+    """Raises `StackError`. Returns the exit code."""
+    containers = read_record(PROJECT_ROOT)
+    if containers is not None:
+        start_beside(containers)
+        return 0
+    local = read_stack(PROJECT_ROOT)
+    path = write_local(local.layout if local else read_layout(PROJECT_ROOT, os.environ))
+    say(f"{path}: prometheus --config.file={path} --storage.tsdb.path={path.parent / 'data'}")
     return 0
 
 
@@ -40,8 +41,8 @@ def start_beside(layout: ContainerLayout) -> None:
         raise EngineMissing(f"Containers cannot be run: {reason}.")
     Compose(layout).run("pull", "--policy", "missing", *SERVICES, seconds=PULL_SECONDS)
     readiness.start(layout, SERVICES, recreate=False)
-    print(f"Grafana: http://{HOST}:{layout.grafana_port}/")
+    say(f"Grafana: http://{HOST}:{layout.grafana_port}/")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of(main))

@@ -64,7 +64,9 @@ class CloseCode(IntEnum):
     TOKEN_EXPIRED = 4002, "token expired, come back with a fresh one"  # without one, the handshake ends in a 401
 
     # 4500 to 4999: do not come back.
-    CONNECTION_LIMIT = 4500, "too many connections of this user"  # terminal, or a user's tabs would evict each other
+    # For policies that end the older connections; without them, one too many is refused in the handshake. Terminal, or
+    # a user's tabs would evict each other.
+    CONNECTION_LIMIT = 4500, "too many connections of this user"
 
     @property
     def reconnect(self) -> bool:

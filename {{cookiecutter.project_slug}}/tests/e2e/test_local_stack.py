@@ -15,9 +15,9 @@ import pytest
 from deploy.balancer import DOWN, UP
 from deploy.local import records
 from deploy.local.layout import Layout
-from deploy.local.supervision import MAX_SOCKET_PATH_BYTES, socket_path
+from deploy.local.supervision import MAX_SOCKET_PATH_BYTES, Supervisor, socket_path
 from deploy.probe import HOST, get
-from tests.e2e.project_copy import ProjectCopy, copy_project, wait_until
+from tests.e2e.project_copy import COMMAND_SECONDS, ProjectCopy, copy_project, wait_until
 
 NAMES = {"redis", "traefik", "gateway-1", "chat-1", "chat-2"}
 
@@ -185,6 +185,50 @@ def test_interrupted_up_stops_what_it_started(project: ProjectCopy) -> None:
     assert "Traceback" not in rest
     assert remaining(project.layout, processes) == []
     assert list(project.layout.run_dir.glob("*.pid")) == []
+
+
+def test_up_on_a_terminal_that_is_closed_stops_what_it_started(project: ProjectCopy) -> None:
+    """Nobody reads any more, and SIGHUP comes twice."""
+    starting = project.start("up")
+    assert starting.stdout is not None
+    while "redis is ready" not in (line := starting.stdout.readline()):
+        assert line, "`up` ended by itself"
+    processes = list(records.live_processes(project.root).values())
+    starting.stdout.close()
+    starting.send_signal(signal.SIGHUP)
+    starting.send_signal(signal.SIGHUP)
+    assert starting.wait(timeout=60) == 130
+    assert remaining(project.layout, processes) == []
+    assert list(project.layout.run_dir.glob("*.pid")) == []
+
+
+def test_up_that_nobody_reads_starts_the_whole_stack(project: ProjectCopy) -> None:
+    """As in `make up | head -1`."""
+    starting = project.start("up")
+    assert starting.stdout is not None
+    assert starting.stdout.readline()
+    starting.stdout.close()
+    assert starting.wait(timeout=COMMAND_SECONDS) == 0
+    assert project.run("ps").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["down", "up"])
+def test_a_supervisord_that_is_stopping_is_not_waited_for(project: ProjectCopy, command: str) -> None:
+    """Until the last process has drained, it answers every call with a fault."""
+    project.up()
+    processes = records.live_processes(project.root)
+    supervisor = Supervisor(socket_path(project.layout))
+    processes["chat-1"].suspend()  # it does not hear that it shall end
+    processes[records.SUPERVISORD].terminate()
+    wait_until(lambda: not supervisor.answers(), "supervisord is stopping")
+    assert processes[records.SUPERVISORD].is_running()
+    listed = project.run("ps")
+    assert (listed.returncode, listed.stderr) == (1, "")
+    done = project.run(command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    left = [process for process in processes.values() if process.is_running()]
+    assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert project.run("ps").returncode == (0 if command == "up" else 1)
 
 
 def test_bad_setting_ends_up_with_the_words_of_the_process(project: ProjectCopy) -> None:

@@ -20,6 +20,8 @@ from deploy.balancer import Balancer
 from deploy.containers.layout import OPERATOR_PORT, SERVICE_PORT
 from deploy.local.binaries import find_traefik
 from deploy.local.layout import read_layout
+from deploy.local.records import write_stack
+from deploy.monitoring import __main__ as monitoring
 from deploy.monitoring.scraping import local_configuration, write_local
 from tests.redis_server import free_port
 from tests.service import ROOT, load
@@ -166,6 +168,26 @@ def test_without_containers_the_same_jobs_ask_this_machines_ports(project: Path)
     }
     path = write_local(layout)
     assert [Path(rules).exists() for rules in read_yaml(path)["rule_files"]] == [True]
+
+
+def test_the_stack_that_runs_is_watched_at_its_own_ports(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever `.env` and the environment say by now."""
+    layout = read_layout(project, {"CHAT_PORT": "9000", "CHAT_WORKERS": "3", "CHAT_REDIS_PASSWORD": "x"})
+    layout.make_folders()
+    write_stack(layout, project / "supervisor.sock")
+    monkeypatch.setattr(monitoring, "PROJECT_ROOT", project)
+    monkeypatch.setenv("CHAT_PORT", "7000")
+    assert monitoring.main() == 0
+    assert read_yaml(project / "var" / "monitoring" / "prometheus.yml") == local_configuration(layout)
+
+
+def test_where_nothing_runs_the_settings_say_which_ports(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "PROJECT_ROOT", project)
+    monkeypatch.setenv("CHAT_PORT", "7000")
+    monkeypatch.setenv("CHAT_REDIS_PASSWORD", "x")
+    assert monitoring.main() == 0
+    written = read_yaml(project / "var" / "monitoring" / "prometheus.yml")
+    assert written == local_configuration(read_layout(project, os.environ))
 
 
 def test_the_containers_names_and_ports_are_those_of_the_compose_file() -> None:

