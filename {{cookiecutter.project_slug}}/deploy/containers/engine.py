@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from deploy.errors import EngineMissing
+
 ANSWER_SECONDS = 20
 WORKING_DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
 PROJECT_LABEL = "com.docker.compose.project"
@@ -62,13 +64,10 @@ class Container:
 
 
 def containers(project: str) -> list[Container]:
-    """All of a compose project, running or not; none where the engine does not answer."""
-    listed = _docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT_LABEL}={project}")
-    if listed.returncode or not listed.stdout.split():
-        return []
-    inspected = _docker("inspect", "--type", "container", *listed.stdout.split())
-    # One may have gone meanwhile, which is an error for the engine; the others are printed.
-    return [_container(facts) for facts in json.loads(inspected.stdout or "[]")]
+    """All of a compose project, running or not. Raises `EngineMissing` where the engine does not say which."""
+    listed = _answer("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT_LABEL}={project}").split()
+    inspected = _answer("inspect", "--type", "container", *listed) if listed else ""
+    return [_container(facts) for facts in json.loads(inspected or "[]")]
 
 
 def _container(facts: dict[str, Any]) -> Container:
@@ -88,6 +87,20 @@ def _container(facts: dict[str, Any]) -> Container:
         started=datetime.fromisoformat(state["StartedAt"][:19] + "+00:00"),
         folder=labels.get(WORKING_DIRECTORY_LABEL, ""),
     )
+
+
+def _answer(*arguments: str) -> str:
+    """Raises `EngineMissing`."""
+    try:
+        answer = _docker(*arguments)
+    except subprocess.TimeoutExpired:
+        failure = f"does not answer within {ANSWER_SECONDS} s"
+    else:
+        # A container may have gone since it was listed, which is an error for the engine; the others are printed.
+        if not answer.returncode or "no such" in answer.stderr.lower():
+            return answer.stdout
+        failure = f"failed: {answer.stderr.strip()}"
+    raise EngineMissing(f"`docker {arguments[0]}` {failure}\nRepeat the command when the engine answers.")
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,12 +25,13 @@ REDIS_MAX_MEMORY = "1gb"
 
 def write_files(layout: ContainerLayout) -> None:
     """All of them, before the start. Traefik gets every worker."""
-    for folder in (layout.folder, layout.folder / "traefik" / "tls", layout.folder / "redis", layout.folder / "acme"):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)
-    (layout.folder / "traefik").chmod(0o755)
-    (layout.folder / "acme").chmod(0o777)  # Traefik writes the certificates that it gets
+    layout.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     layout.folder.chmod(0o700)
+    for name in ("traefik", "traefik/tls", "redis", "acme"):
+        folder = layout.folder / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    (layout.folder / "acme").chmod(0o777)  # Traefik writes the certificates that it gets
     own = ["bind * -::*", "dir /data", f"maxmemory {REDIS_MAX_MEMORY}"]
     own.append(NO_DEFAULT_USER)
     _write_readable(layout.folder / "redis" / "redis.conf", redis_configuration(layout.redis_password, own))

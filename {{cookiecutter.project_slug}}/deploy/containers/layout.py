@@ -34,7 +34,7 @@ class ContainerLayout(Settings):
     public_address: str
     """Of this machine, where the public port is opened."""
     service_settings: Mapping[str, str]
-    """`CHAT_...` of the environment when the stack was started."""
+    """`CHAT_...` of the environment when the stack was started. What is set but empty counts as not set."""
 
     @property
     def public_host(self) -> str:
@@ -120,7 +120,7 @@ def read_layout(root: Path, environment: Mapping[str, str]) -> ContainerLayout:
     return ContainerLayout(
         project=values.get("COMPOSE_PROJECT_NAME") or project_name(root),
         public_address=values.get("CHAT_PUBLIC_ADDRESS", "127.0.0.1"),
-        service_settings={name: value for name, value in environment.items() if name.startswith("CHAT_")},
+        service_settings={name: value for name, value in environment.items() if name.startswith("CHAT_") and value},
         **read_settings(root, environment, ports=range(1, 65536 - GRAFANA_OFFSET)),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from deploy.balancer import UP
 from deploy.containers.compose import Compose
@@ -11,6 +11,7 @@ from deploy.containers.engine import Container, containers
 from deploy.containers.layout import ContainerLayout, service_url
 from deploy.errors import QUOTED_LINES, ComposeFailed, ServiceFailed
 from deploy.probe import get
+from deploy.say import Say
 
 POLL_SECONDS = 0.2
 
@@ -77,7 +78,7 @@ def _failure(layout: ContainerLayout, name: str, reason: str) -> ServiceFailed:
     return ServiceFailed(name, reason, Compose(layout).last_log_lines(name, QUOTED_LINES))
 
 
-def wait_until_balanced(layout: ContainerLayout, say: Callable[[str], None], seconds: float) -> None:
+def wait_until_balanced(layout: ContainerLayout, say: Say, seconds: float) -> None:
     """All gateways and workers are up in Traefik's view, and requests pass through it. Raises `ServiceFailed`."""
     begun = time.monotonic()
     while reason := _balancer_reason(layout):

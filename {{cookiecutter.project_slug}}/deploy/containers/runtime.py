@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from deploy.containers.fleet import ContainerFleet
 from deploy.containers.layout import ContainerLayout, own_environment, read_layout, read_record
 from deploy.errors import BadSetting, EngineMissing, WrongState
 from deploy.interrupts import passed_on, undisturbed
-from deploy.lock import exclusive
+from deploy.lock import exclusive, only_load_test
+from deploy.say import Say
 from deploy.settings import read_values
 from deploy.status import table
 
@@ -30,8 +31,6 @@ COULD_NOT_RUN = 2
 PROCESSES = 2
 """Locust workers, where nothing else is asked for. The same number is in compose.yaml."""
 
-Say = Callable[[str], None]
-
 
 class ContainerRuntime:
     """Implements `Runtime`."""
@@ -41,6 +40,10 @@ class ContainerRuntime:
 
     def runs(self) -> bool:
         return read_record(self._root) is not None
+
+    def has_run(self) -> bool:
+        """Whether volumes may have stayed."""
+        return (self._root / "var" / "containers").is_dir()
 
     def up(self, environment: Mapping[str, str], say: Say) -> None:
         self._raise_without_engine()
@@ -54,13 +57,22 @@ class ContainerRuntime:
         up.down(self._root, say)
 
     def clean(self, say: Say) -> None:
+        """Once `var` is removed nobody knows of the volumes: so where they cannot be, this fails."""
+        if not self.runs() and not self.has_run():
+            say("Nothing was started in containers.")
+            return
+        if reason := missing_reason():
+            raise EngineMissing(
+                f"The data of the containers is in volumes, which cannot be removed: {reason}. Start the engine and "
+                "repeat the command. To leave them where they are: rm -rf var/containers var/run/containers.json"
+            )
         if self.runs():
-            self._raise_without_engine()
             up.down(self._root, say, volumes=True)
-        elif (self._root / "var" / "containers").is_dir() and missing_reason() is None:
-            layout = read_layout(self._root, os.environ)
-            write_files(layout)
-            Compose(layout).down(volumes=True)
+            return
+        layout = read_layout(self._root, os.environ)
+        write_files(layout)
+        Compose(layout).down(volumes=True)
+        say("The volumes of the containers are removed.")
 
     def list_processes(self, say: Say) -> bool:
         layout = read_record(self._root)
@@ -81,15 +93,14 @@ class ContainerRuntime:
         subprocess.run(command, env=own_environment(), check=False)
 
     def restart(self, name: str, say: Say) -> None:
-        layout = self._running()
-        self._build(layout, say)
+        up.build(self._running(), say)
         up.restart(self._root, name, say)
 
     @contextmanager
     def fleet(self, say: Say) -> Iterator[ContainerFleet]:
         with exclusive(self._root):
             layout = self._running()
-            self._build(layout, say)
+            up.build(layout, say)
             yield ContainerFleet(layout)
 
     def loadtest(self, environment: Mapping[str, str]) -> int:
@@ -107,10 +118,14 @@ class ContainerRuntime:
         processes = given.setdefault("LOADTEST_PROCESSES", str(PROCESSES))
         if not re.fullmatch(r"[1-9]|[12]\d|3[0-2]", processes):  # before compose reads it, who says it less clearly
             raise BadSetting("LOADTEST_PROCESSES", processes, "a whole number from 1 to 32")
+        with only_load_test(self._root):
+            return self._load(layout, given, report)
+
+    def _load(self, layout: ContainerLayout, given: Mapping[str, str], report: Path) -> int:
         compose = Compose(layout)
         compose.build("loadtest", profile="loadtest")
-        name, scale = f"{layout.project}-loadtest-run", f"{LOCUST_WORKER}={processes}"
-        self._remove(name)
+        name, scale = f"{layout.project}-loadtest-run", f"{LOCUST_WORKER}={given['LOADTEST_PROCESSES']}"
+        self._remove(name)  # of one that was killed
         try:
             compose.run(
                 *("up", "--detach", "--no-build", "--no-deps", "--scale", scale, LOCUST_WORKER), profile="loadtest"
@@ -148,11 +163,6 @@ class ContainerRuntime:
 
     def _remove(self, name: str) -> None:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
-
-    def _build(self, layout: ContainerLayout, say: Say) -> None:
-        """What is started from now on is made of the sources as they are now."""
-        say("Building the image")
-        Compose(layout).build("chat-1")
 
     def _running(self) -> ContainerLayout:
         self._raise_without_engine()

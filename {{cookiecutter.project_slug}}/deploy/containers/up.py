@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.containers import readiness
@@ -24,11 +24,10 @@ from deploy.local import ports
 from deploy.lock import exclusive
 from deploy.probe import HOST
 from deploy.rolling import restart_one
+from deploy.say import Say
 from deploy.settings import raise_if_different
 
 BALANCE_SECONDS = 60
-
-Say = Callable[[str], None]
 
 
 def up(layout: ContainerLayout, environment: Mapping[str, str], say: Say) -> None:
@@ -67,6 +66,12 @@ def restart(root: Path, name: str, say: Say) -> None:
         readiness.wait_until_balanced(layout, say, BALANCE_SECONDS)
 
 
+def build(layout: ContainerLayout, say: Say) -> None:
+    """What is started from now on is made of the sources as they are now."""
+    say("Building the image")
+    Compose(layout).build("chat-1")
+
+
 def running(root: Path) -> ContainerLayout:
     """Raises `WrongState` where nothing runs."""
     layout = read_record(root)
@@ -84,9 +89,11 @@ def _start_missing(layout: ContainerLayout, say: Say) -> None:
     else:
         say("Already running.")
     write_servers(layout)
-    for name in missing:
-        if name not in found or found[name].state != "running":
-            readiness.start(layout, [name], recreate=False)
+    if ended := [name for name in missing if name not in found or found[name].state != "running"]:
+        # The command that began with all of it may have ended before there was an image.
+        build(layout, say)
+    for name in ended:
+        readiness.start(layout, [name], recreate=False)
     readiness.wait_until_healthy(layout, layout.services)
     # A command that was interrupted may have left a worker out.
     layout.balancer.write_dynamic(map(service_url, layout.gateway_names), map(service_url, layout.worker_names))
@@ -99,17 +106,15 @@ def _start_all(layout: ContainerLayout, say: Say) -> None:
         raise PortsTaken(taken, ports.next_free_base(layout.base_port, GRAFANA_OFFSET))
     write_files(layout)
     write_record(layout)
-    compose = Compose(layout)
     try:
-        say("Building the image")
-        compose.build("chat-1")
+        build(layout, say)
         say(f"Starting {len(layout.services)} containers; {layout.workers} chat workers, port {layout.base_port}.")
         readiness.start(layout, [], recreate=False)
         say("  all containers are healthy")
         readiness.wait_until_balanced(layout, say, BALANCE_SECONDS)
     except BaseException:
-        say("Stopping what was started.")
         with undisturbed():
+            say("Stopping what was started.")
             _stop_everything(layout, lambda _: None)
         raise
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.containers.engine import containers as containers_of
+from deploy.containers.files import write_files
+from deploy.containers.layout import read_layout, write_record
 from deploy.probe import HOST
 from tests.e2e.crowd import door_of
-from tests.e2e.project_copy import ProjectCopy, copy_project
+from tests.e2e.project_copy import COMMAND_SECONDS, ProjectCopy, copy_project, wait_until
 
 SERVICES = ("traefik", "gateway-1", "chat-1", "chat-3", "redis")
 
@@ -215,6 +218,25 @@ def test_a_load_test_from_a_container_passes_between_all_workers(containers: Pro
     assert not [one.service for one in containers_of(containers.compose_project) if "loadtest" in one.service]
 
 
+def test_a_second_load_test_is_refused_and_the_first_one_passes(containers: ProjectCopy) -> None:
+    """They took the same containers: each removed the other's."""
+    small = {"USERS": "20", "ROOMS": "2", "RATE": "20", "DURATION_SECONDS": "4", "P99_MS": "5000"}
+    first = replace(containers, settings={f"LOADTEST_{name}": value for name, value in small.items()}).start("loadtest")
+    try:
+        wait_until(
+            lambda: "loadtest" in {one.service for one in containers_of(containers.compose_project)},
+            "the first one has its master",
+            300,
+        )
+        second = containers.run("loadtest")
+        assert second.returncode == 1
+        assert "Another load test runs" in second.stderr
+    finally:
+        output, _ = first.communicate(timeout=COMMAND_SECONDS)
+    assert first.returncode == 0, output
+    assert "PASSED" in output
+
+
 @pytest.fixture
 def not_started(engine: None, tmp_path: Path) -> ProjectCopy:
     return copy_project(tmp_path / "project", "containers", CHAT_WORKERS="1")
@@ -236,6 +258,42 @@ def test_bad_setting_ends_up_with_the_words_of_the_process_and_nothing_left(not_
         assert containers_of(not_started.compose_project) == []
     finally:
         not_started.run("clean")
+
+
+def test_up_goes_on_where_one_was_killed_before_there_was_an_image(not_started: ProjectCopy) -> None:
+    """It took the stack for one that runs, and looked for containers of an image that was never built."""
+    layout = read_layout(not_started.root, not_started.environment)
+    write_files(layout)
+    write_record(layout)
+    try:
+        done = not_started.run("up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Already running, except redis, chat-1, gateway-1, traefik: seeing to that." in done.stdout
+    finally:
+        not_started.run("clean")
+
+
+@pytest.mark.parametrize("target", ["service", "loadtest"])
+def test_an_image_of_a_checkout_that_is_closed_to_others_can_be_read_by_who_runs_in_it(
+    not_started: ProjectCopy, target: str
+) -> None:
+    """Under umask 077 the service ended with "Permission denied"."""
+    image = f"{not_started.compose_project}-closed-{target}"
+    for path in (not_started.root, *not_started.root.rglob("*")):
+        path.chmod(path.stat().st_mode & 0o700)
+    built = subprocess.run(
+        ["docker", "build", "--quiet", "--target", target, "--tag", image, str(not_started.root)],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    try:
+        listed = docker("run", "--rm", "--network", "none", image, "find", ".", "-readable", "-name", "*.py").stdout
+        assert listed
+        assert docker("run", "--rm", "--network", "none", image, "find", ".", "!", "-readable").stdout == ""
+    finally:
+        docker("image", "rm", image)
 
 
 def test_the_containers_of_another_project_of_the_same_name_are_left_alone(

@@ -134,6 +134,16 @@ def test_the_image_is_built_from_checked_wheels_and_runs_as_a_number() -> None:
     assert "ARG BASE_IMAGE=" in DOCKERFILE
 
 
+def test_what_comes_from_the_checkout_is_made_readable_before_it_gets_into_an_image() -> None:
+    _, *stages = re.split(r"^FROM .* AS (\S+)", DOCKERFILE, flags=re.MULTILINE)
+    texts = dict(zip(stages[::2], stages[1::2], strict=True))
+    for name in ("service", "loadtest"):
+        assert re.findall(r"^COPY (?!--from=).*", texts[name], re.MULTILINE) == []
+    copied, made_readable, _ = texts["sources"].partition("RUN chmod -R a+rX .")
+    assert "COPY src src" in copied
+    assert made_readable
+
+
 def test_nothing_gets_into_the_build_unless_it_is_listed() -> None:
     lines = (PROJECT_ROOT / ".dockerignore").read_text("utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
@@ -204,6 +214,24 @@ def test_secrets_are_closed_to_others_and_open_to_the_users_in_the_containers(tm
     assert modes["service.env"] == 0o600
     assert modes["redis.conf"] == modes["static.yaml"] == modes["dynamic.yaml"] == 0o644
     assert modes["redis"] == modes["traefik"] == modes["tls"] == 0o755
+
+
+def test_the_folder_is_closed_before_anything_else_happens_to_it(tmp_path: Path) -> None:
+    """It was open for all while the folders in it were seen to, with the key of the certificate in there."""
+    layout = make_layout(tmp_path)
+    layout.folder.mkdir(parents=True)
+    layout.folder.chmod(0o755)
+    (layout.folder / "redis").touch()
+    with pytest.raises(FileExistsError):
+        files.write_files(layout)
+    assert stat.S_IMODE(layout.folder.stat().st_mode) == 0o700
+
+
+def test_a_setting_that_is_set_but_empty_leaves_that_of_the_file(tmp_path: Path) -> None:
+    """CI that exports a variable without a value left the service without its secret."""
+    layout = make_layout(tmp_path, CHAT_TOKEN_SECRET="")
+    files.write_files(layout)
+    assert "CHAT_TOKEN_SECRET=0123" in layout.service_env_path.read_text().splitlines()
 
 
 def test_the_record_gives_the_layout_back(tmp_path: Path) -> None:
