@@ -16,9 +16,9 @@ from deploy.containers.files import write_files
 from deploy.containers.layout import ContainerLayout, read_layout, read_record, write_record
 from deploy.containers.runtime import ContainerRuntime
 from deploy.errors import ComposeFailed, EngineMissing, WrongState
-from deploy.lock import only_load_test
 from deploy.local import ports, records
 from deploy.local.layout import read_layout as read_local_layout
+from deploy.lock import only_load_test
 from deploy.say import say
 
 
