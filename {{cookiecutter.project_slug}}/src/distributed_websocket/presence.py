@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Set
 from typing import TYPE_CHECKING, Final
 
 from .brokers.interface import LogBroker, Member, Place
@@ -50,6 +51,8 @@ class Presence:
         """Subscriptions of this worker's connections."""
         self._known: set[Place] = set()
         """What the broker knows of this worker."""
+        self._since: dict[int, int] = {}
+        """Since when the broker has this worker live without a gap, by shard."""
         self._changed: set[Place] = set()
         self._lingering: dict[Place, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
@@ -91,9 +94,7 @@ class Presence:
 
     def renew(self) -> None:
         """The broker lost what it knew: tell it again."""
-        self._known.clear()
-        self._changed.update(self._here)
-        self._wake.set()
+        self._tell_again(self._known)
 
     async def members(self, topic: str) -> tuple[list[Member], int]:
         """Up to `MAX_MEMBERS` members, and how many there are in all."""
@@ -118,6 +119,11 @@ class Presence:
         self._changed.add(place)
         self._wake.set()
 
+    def _tell_again(self, places: Set[Place]) -> None:
+        self._changed |= places
+        self._known -= places
+        self._wake.set()
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         beat_at = loop.time()
@@ -128,34 +134,46 @@ class Presence:
             except TimeoutError:
                 pass
             self._wake.clear()
-            try:
-                if loop.time() >= beat_at:
-                    beat_at = loop.time() + BEAT_SECONDS
-                    await self._beat()
-                await self._tell()
-            except BrokerError as exc:
-                logger.warning("presence: %s; trying again in %g s", exc, BEAT_SECONDS)
-            except Exception:
-                logger.exception("presence failed in an unforeseen way; trying again in %g s", BEAT_SECONDS)
+            beats = loop.time() >= beat_at
+            if beats:
+                beat_at = loop.time() + BEAT_SECONDS
+            changed: dict[int, set[Place]] = {shard: set() for shard in range(self._broker.shards)}
+            for place in self._changed:
+                changed[self._broker.shard_of(place.topic)].add(place)
+            self._changed = set()
+            await asyncio.gather(
+                *(self._tell(shard, places, beats=beats) for shard, places in changed.items() if beats or places)
+            )
 
-    async def _beat(self) -> None:
-        for shard in range(self._broker.shards):
-            await self._broker.presence_beat(self._channel, shard, self._worker, lives_seconds=LIVES_SECONDS)
-
-    async def _tell(self) -> None:
-        changed, self._changed = self._changed, set()
+    async def _tell(self, shard: int, changed: set[Place], *, beats: bool) -> None:
+        """The part of one shard: where it fails, the others are told all the same."""
         try:
-            by_shard: dict[int, tuple[list[Place], list[Place]]] = {}
-            for place in changed:
-                present = place in self._here or place in self._lingering
-                if present != (place in self._known):
-                    by_shard.setdefault(self._broker.shard_of(place.topic), ([], []))[not present].append(place)
-            for shard, (entered, left) in by_shard.items():
-                await self._broker.presence_change(
+            if beats:
+                since = await self._broker.presence_beat(
+                    self._channel, shard, self._worker, lives_seconds=LIVES_SECONDS
+                )
+                self._lives(shard, since)
+            # One that left is told whether or not it is known: an entry that seemed to fail may have been noted.
+            left = [place for place in changed if place not in self._here and place not in self._lingering]
+            entered = list(changed - self._known - set(left))
+            if entered or left:
+                since = await self._broker.presence_change(
                     self._channel, shard, self._worker, entered, left, lives_seconds=LIVES_SECONDS
                 )
+                self._lives(shard, since)
                 self._known.update(entered)
                 self._known.difference_update(left)
-        except BaseException:
+        except BrokerError as exc:
             self._changed |= changed
-            raise
+            logger.warning("shard %d: presence: %s; trying again in %g s", shard, exc, BEAT_SECONDS)
+        except Exception:
+            self._changed |= changed
+            logger.exception(
+                "shard %d: presence failed in an unforeseen way; trying again in %g s", shard, BEAT_SECONDS
+            )
+
+    def _lives(self, shard: int, since: int) -> None:
+        """The broker says since when; after a gap others may have taken away what it knew of this worker."""
+        if self._since.get(shard) != since:
+            self._since[shard] = since
+            self._tell_again({place for place in self._known if self._broker.shard_of(place.topic) == shard})

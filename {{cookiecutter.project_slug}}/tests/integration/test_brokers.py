@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -262,8 +262,8 @@ async def change(
     entered: Sequence[Place] = (),
     left: Sequence[Place] = (),
     lives: float = 60,
-) -> None:
-    await broker.presence_change(channel, 0, worker, entered, left, lives_seconds=lives)
+) -> int:
+    return await broker.presence_change(channel, 0, worker, entered, left, lives_seconds=lives)
 
 
 async def test_a_user_is_there_from_the_first_worker_to_the_last(broker: LogBroker, channel: str) -> None:
@@ -286,25 +286,114 @@ async def test_a_user_is_there_from_the_first_worker_to_the_last(broker: LogBrok
     ]
 
 
+SHORT = 0.2
+"""Seconds that a worker lives which the test lets die."""
+
+
+async def beats_until(
+    broker: LogBroker, channel: str, worker: str, met: Callable[[], Awaitable[bool]], lives: float = SHORT
+) -> None:
+    """A worker beats as often as it takes until the others that are dead were made to leave."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await met():
+            await broker.presence_beat(channel, 0, worker, lives_seconds=lives)
+            await asyncio.sleep(SHORT / 20)
+
+
 async def test_whom_a_dead_worker_had_leave_when_another_one_beats(broker: LogBroker, channel: str) -> None:
-    await change(broker, channel, "chat-1#a", [ALICE, BOB], lives=0.05)
+    await change(broker, channel, "chat-1#a", [ALICE, BOB], lives=SHORT)
     await change(broker, channel, "chat-2#b", [BOB])
-    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
-    await asyncio.sleep(0.1)  # longer than chat-1 lives
-    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
+
+    async def alice_left() -> bool:
+        return ("left", "alice") in await events(broker, channel)
+
+    await beats_until(broker, channel, "chat-2#b", alice_left)
     assert await members(broker, channel) == ([("bob", "chat-2")], 1)
-    assert (await events(broker, channel))[-1] == ("left", "alice")
-    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
-    assert (await events(broker, channel)).count(("left", "alice")) == 1
+    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=SHORT)
+    assert await events(broker, channel) == [("joined", "alice"), ("joined", "bob"), ("left", "alice")]
 
 
 async def test_a_worker_that_beats_lives(broker: LogBroker, channel: str) -> None:
-    await change(broker, channel, "chat-1#a", [ALICE], lives=0.05)
-    for lives_seconds in (0.05, 60):
-        await broker.presence_beat(channel, 0, "chat-1#a", lives_seconds=lives_seconds)
-    await asyncio.sleep(0.1)  # longer than it would have lived without the last beat
-    await broker.presence_beat(channel, 0, "chat-2#b", lives_seconds=60)
+    await change(broker, channel, "chat-1#a", [ALICE], lives=SHORT)
+    await broker.presence_beat(channel, 0, "chat-1#a", lives_seconds=60)
+    await change(broker, channel, "chat-3#c", [BOB], lives=SHORT)
+
+    async def bob_left() -> bool:
+        return ("left", "bob") in await events(broker, channel)
+
+    await beats_until(broker, channel, "chat-2#b", bob_left)
     assert await members(broker, channel) == ([("alice", "chat-1")], 1)
+
+
+@pytest.mark.parametrize("returns_by", ["beat", "change"])
+async def test_a_worker_that_was_away_for_longer_than_it_lives_learns_it_and_enters_its_users_again(
+    broker: LogBroker, channel: str, returns_by: str
+) -> None:
+    """It was not told, so those whom the others had made to leave were never there again, though they were connected.
+
+    There are more of them than Redis takes away at one beat, so some are still there.
+    """
+    crowd = [Place("room/1", f"user{n}") for n in range(700)]
+
+    async def some_left() -> bool:
+        return (await members(broker, channel))[1] < len(crowd)
+
+    since = await change(broker, channel, "chat-1#a", crowd, lives=SHORT)
+    await beats_until(broker, channel, "chat-2#b", some_left)
+    if returns_by == "beat":
+        back = await broker.presence_beat(channel, 0, "chat-1#a", lives_seconds=60)
+    else:
+        back = await change(broker, channel, "chat-1#a")
+    assert back != since, "the same life as before"
+    assert await broker.presence_beat(channel, 0, "chat-1#a", lives_seconds=60) == back
+    assert await change(broker, channel, "chat-1#a", crowd) == back
+    assert (await members(broker, channel))[1] == len(crowd)
+
+
+async def test_after_an_outage_for_all_nobody_left_who_comes_back_in_time(broker: LogBroker, channel: str) -> None:
+    """The first worker that came back made the users of all others leave, who then joined again."""
+    carol = Place("room/1", "carol")
+    since = [
+        await change(broker, channel, worker, [place], lives=SHORT)
+        for worker, place in (("chat-1#a", ALICE), ("chat-2#b", BOB), ("chat-3#c", carol))
+    ]
+    await asyncio.sleep(2 * SHORT)  # longer than any of them lives
+    back = [
+        await broker.presence_beat(channel, 0, worker, lives_seconds=60)
+        for worker in ("chat-1#a", "chat-1#a", "chat-2#b")
+    ]
+    assert back[0] == back[1] > since[0]
+    assert back[2] > since[1]
+    joined = [("joined", "alice"), ("joined", "bob"), ("joined", "carol")]
+    assert await events(broker, channel) == joined
+
+    async def somebody_left() -> bool:
+        return len(await events(broker, channel)) > len(joined)
+
+    await beats_until(broker, channel, "chat-1#a", somebody_left)
+    assert await events(broker, channel) == [*joined, ("left", "carol")]
+    assert await members(broker, channel) == ([("alice", "chat-1"), ("bob", "chat-2")], 2)
+
+
+async def test_joined_and_left_are_bounded_as_messages_are(make: Make, channel: str) -> None:
+    """They were bounded by age alone where nobody wrote; what is trimmed so counts as given up, not as lost."""
+    broker = make(shards=1, retention_messages=100)
+    crowd = [Place("room/1", f"user{n}") for n in range(300)]
+    await change(broker, channel, "chat-1#a", crowd[:1])
+    first = await broker.extent(channel, 0)
+    await change(broker, channel, "chat-1#a", crowd, lives=SHORT)
+    entered = await broker.extent(channel, 0)
+    assert entered.added - entered.given_up <= 200
+
+    async def all_left() -> bool:
+        return (await members(broker, channel))[1] == 0
+
+    await beats_until(broker, channel, "chat-2#b", all_left)
+    extent = await broker.extent(channel, 0, known=(first.last, first.epoch))
+    held = await broker.range_back(channel, 0, "", limit=2_000)
+    assert 100 <= len(held) <= 200
+    assert (extent.added, extent.given_up) == (600, 600 - len(held))
+    assert extent.epoch == first.epoch
 
 
 # Shards

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -87,8 +88,12 @@ async def test_everything_that_the_service_does_is_allowed(
     places = [Place("room/1", "alice"), Place("room/1", "bob")]
     await broker.presence_change(channel, 0, "chat-1#1", places, [], lives_seconds=60)
     await broker.presence_change(channel, 0, "chat-1#1", [], places[:1], lives_seconds=0.001)
-    await broker.presence_beat(channel, 0, "chat-2#1", lives_seconds=60)  # clears up after the one that is gone
-    await broker.presence_members(channel, 0, "room/1", limit=10)
+    since = await broker.presence_beat(channel, 0, "chat-2#1", lives_seconds=60)
+    while time.time() * 1000 < since + 10:  # longer than chat-1 lives, and than chat-2 must have lived
+        await asyncio.sleep(0.002)
+    # Clears up after the one that is gone.
+    assert await broker.presence_beat(channel, 0, "chat-2#1", lives_seconds=0.005) == since
+    assert await broker.presence_members(channel, 0, "room/1", limit=10) == ([], 0)
 
     on_disk = RedisBroker(url, shards=1, durability="disk")
     await on_disk.append(channel, 0, [Record("room/1", b"{}")])

@@ -1,12 +1,16 @@
 """What the URL of a Redis says, and the client that it asks for."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from redis.asyncio.connection import SSLConnection
 
 from distributed_websocket import RedisBroker, create_broker
-from distributed_websocket.brokers.clients import RedisURL, open_client
+from distributed_websocket.brokers.clients import NOT_IN_URLS, RedisURL, open_client
 from distributed_websocket.brokers.redis_client import Address, OneServer
 from distributed_websocket.brokers.redis_cluster import ClusterClient
+from tests.service import load
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,30 @@ def test_a_url_that_cannot_be_read_is_a_value_error_without_its_password(url: st
     with pytest.raises(ValueError, match=why) as raised:
         RedisURL.parse(url.replace("://", "://:geheim@"))
     assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis://h:1", "redis+sentinel://h/s", "redis+cluster://h", "redis+pubsub://h"])
+@pytest.mark.parametrize("option", sorted(NOT_IN_URLS))
+def test_an_option_that_a_url_cannot_set_is_refused_by_name(scheme: str, option: str) -> None:
+    """They passed the settings, and ended with `TypeError: got multiple values for keyword argument`."""
+    for query in (f"{option}=1", f"client_name=x&{option}=geheim", f"{option}="):
+        with pytest.raises(ValueError, match=f"the option '{option}' cannot be set in the URL: leave it out") as raised:
+            RedisURL.parse(f"{scheme}?{query}")
+        assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["CHAT_BROKER_URL", "CHAT_REDIS_URL"])
+def test_such_an_option_is_told_when_the_service_starts(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings: Any = load("settings")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHAT_TOKEN_SECRET", "an-example-secret-of-enough-characters")
+    monkeypatch.setenv(name, "redis://h:6379/0?socket_timeout=3")
+    with pytest.raises(SystemExit):
+        settings.load(settings.GatewaySettings)
+    told = "the option 'socket_timeout' cannot be set in the URL: leave it out. Allowed: URL of the "
+    assert f"{name} is 'redis://h:6379/0?socket_timeout=3': {told}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["", "/0"])

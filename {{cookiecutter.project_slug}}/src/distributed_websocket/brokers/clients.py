@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -20,6 +20,7 @@ CONNECTION_OPTIONS: Final[dict[str, Any]] = {
     # redis-py repeats a failed command by itself: an append that did arrive would be stored twice.
     "retry": Retry(NoBackoff(), 0),
     "protocol": 2,
+    "decode_responses": False,  # bodies and names are read as the bytes that they are
     # Its own timeouts, 5 s unless said otherwise since 8.0, end the wait for a message, and before Python 3.12 they may
     # swallow a cancellation (`asyncio.wait_for`). Every exchange here has a deadline around it.
     "socket_timeout": None,
@@ -27,6 +28,9 @@ CONNECTION_OPTIONS: Final[dict[str, Any]] = {
     "socket_keepalive": True,
 }
 """What all connections have in common."""
+
+NOT_IN_URLS: Final = frozenset({*CONNECTION_OPTIONS, "max_connections", "connection_class", "ssl", "host", "port"})
+"""Options of redis-py that a URL may not set: they are set here, or said by another part of the URL."""
 
 
 def open_client(url: str, *, answer_seconds: float, max_connections: int) -> RedisClient:
@@ -66,6 +70,9 @@ class RedisURL(NamedTuple):
         parts = _split(url)
         if "@" in f"{parts.path}{parts.query}{parts.fragment}":
             raise ValueError("in a user name or password, / is written %2F, ? is %3F, and # is %23")
+        for name in parse_qs(parts.query, keep_blank_values=True):
+            if name in NOT_IN_URLS:
+                raise ValueError(f"the option {name!r} cannot be set in the URL: leave it out")
         scheme, _, kind = parts.scheme.partition("+")
         if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster", "pubsub"):
             raise ValueError(f"{parts.scheme!r} is no scheme of a Redis URL")

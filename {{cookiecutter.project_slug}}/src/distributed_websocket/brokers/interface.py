@@ -204,16 +204,20 @@ class LogBroker(BrokerInterface):
         left: Sequence[Place],
         *,
         lives_seconds: float,
-    ) -> None:
-        """Note who is in which topics by this worker's connections; it counts as a heartbeat too.
+    ) -> int:
+        """Note who is in which topics by this worker's connections; it counts as a heartbeat too, and returns the same.
 
         `joined` is appended to the log for a user whom no other worker had in the topic, `left` for one whom no other
         worker has. Repeating a change changes nothing.
         """
 
     @abstractmethod
-    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> None:
-        """Say that this worker lives, and make the places of those leave whose heartbeat ended."""
+    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> int:
+        """Say that this worker lives. Where it has lived for `lives_seconds`, make those leave whose heartbeat ended.
+
+        Returns since when it lives without a gap, by the broker's clock. When that is not what it was, places of this
+        worker may have been made to leave: enter them again.
+        """
 
     @abstractmethod
     async def presence_members(self, channel: str, shard: int, topic: str, *, limit: int) -> tuple[list[Member], int]:

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from ..message import encode
 from ..positions import parse_position
@@ -59,14 +60,28 @@ class _Log:
         return list(islice(self.entries, len(self.entries) - count, None))
 
 
-class _Places:
-    """Presence in one shard: worker → place → since when, and until when each worker is believed to live."""
+class _Life(NamedTuple):
+    """Since when a worker lives without a gap, and until when without a further heartbeat (monotonic time in ns)."""
 
-    __slots__ = ("alive_until", "by_worker")
+    since: int
+    until: int
+
+
+class _Places:
+    """Presence in one shard: worker → place → since when, and how long each worker is believed to live."""
+
+    __slots__ = ("by_worker", "lives")
 
     def __init__(self) -> None:
         self.by_worker: dict[str, dict[Place, int]] = {}
-        self.alive_until: dict[str, float] = {}
+        self.lives: dict[str, _Life] = {}
+
+    def beat(self, worker: str, lives_seconds: float) -> int:
+        now = time.monotonic_ns()
+        life = self.lives.get(worker)
+        since = life.since if life is not None and now < life.until else now
+        self.lives[worker] = _Life(since, now + round(lives_seconds * 1e9))
+        return since
 
     def is_in(self, place: Place) -> bool:
         return any(place in places for places in self.by_worker.values())
@@ -143,9 +158,15 @@ class InMemoryBroker(LogBroker):
         left: Sequence[Place],
         *,
         lives_seconds: float,
+    ) -> int:
+        since = self._places.setdefault((channel, shard), _Places()).beat(worker, lives_seconds)
+        await self._change(channel, shard, worker, entered, left)
+        return since
+
+    async def _change(
+        self, channel: str, shard: int, worker: str, entered: Sequence[Place], left: Sequence[Place]
     ) -> None:
-        shard_places = self._places.setdefault((channel, shard), _Places())
-        shard_places.alive_until[worker] = time.monotonic() + lives_seconds
+        shard_places = self._places[channel, shard]
         mine = shard_places.by_worker.setdefault(worker, {})
         now = time.time_ns() // 1_000_000
         events: list[Record] = []
@@ -159,16 +180,15 @@ class InMemoryBroker(LogBroker):
         if events:
             await self.append(channel, shard, events)
 
-    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> None:
+    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> int:
         shard_places = self._places.setdefault((channel, shard), _Places())
-        now = time.monotonic()
-        shard_places.alive_until[worker] = now + lives_seconds
-        for other, until in list(shard_places.alive_until.items()):
-            if until < now:
-                gone = list(shard_places.by_worker.get(other, ()))
-                await self.presence_change(channel, shard, other, (), gone, lives_seconds=0)
-                shard_places.by_worker.pop(other, None)
-                del shard_places.alive_until[other]
+        since = shard_places.beat(worker, lives_seconds)
+        now = time.monotonic_ns()
+        if now - since >= lives_seconds * 1e9:  # sooner, the others may be about to come back from an outage for all
+            for other in [other for other, life in shard_places.lives.items() if life.until <= now]:
+                await self._change(channel, shard, other, (), list(shard_places.by_worker.get(other, ())))
+                del shard_places.by_worker[other], shard_places.lives[other]
+        return since
 
     async def presence_members(self, channel: str, shard: int, topic: str, *, limit: int) -> tuple[list[Member], int]:
         members: dict[str, Member] = {}

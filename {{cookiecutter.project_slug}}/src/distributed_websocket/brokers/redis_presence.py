@@ -2,15 +2,16 @@
 
 Keys of a shard, behind its common prefix: `topic:` + topic, a hash of user and worker to since; `users:` + topic, a
 hash of user to the number of workers that have the user there; `places:` + worker, a set of its users and topics;
-`alive:` + worker, which expires; `workers`, a set. Names of users and workers hold no line break. What a dead worker
-leaves behind is taken away by whoever beats next.
+`alive:` + worker, since when it lives without a gap, which expires; `workers`, a set. Names of users and workers hold
+no line break. What a dead worker leaves behind is taken away by whoever beats next and has lived long enough.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# In every script: KEYS[1] the log, ARGV[1] the prefix, ARGV[2] the worker, ARGV[3] seconds that it lives.
+# In every script: KEYS[1] the log, ARGV[1] the prefix, ARGV[2] the worker, ARGV[3] milliseconds that it lives, ARGV[4]
+# entries that the log keeps. Each answers since when the worker lives without a gap.
 _COMMON: Final = """
 local prefix = ARGV[1]
 local time = redis.call('TIME')
@@ -18,7 +19,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function tell(kind, topic, user)
   local body = cjson.encode({type = kind, topic = topic, user = user, at = now})
-  redis.call('XADD', KEYS[1], '*', 't', topic, 'b', body)
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', 't', topic, 'b', body)
 end
 
 local function enter(worker, topic, user)
@@ -42,33 +43,42 @@ local function leave(worker, topic, user)
   end
 end
 
-local function beat(worker)
-  redis.call('SET', prefix .. 'alive:' .. worker, 1, 'PX', ARGV[3])
-  redis.call('SADD', prefix .. 'workers', worker)
+local function beat()
+  local alive = prefix .. 'alive:' .. ARGV[2]
+  local since = tonumber(redis.call('GET', alive)) or now
+  redis.call('SET', alive, since, 'PX', ARGV[3])
+  redis.call('SADD', prefix .. 'workers', ARGV[2])
+  return since
 end
 """
 
-# ARGV[4]: how many places are entered; then topic and user of each, the entered ones first.
+# ARGV[5]: how many places are entered; then topic and user of each, the entered ones first.
 CHANGE: Final = (
     _COMMON
     + """
-beat(ARGV[2])
-local entered = tonumber(ARGV[4])
-for i = 5, #ARGV, 2 do
-  if (i - 5) / 2 < entered then
+local since = beat()
+local entered = tonumber(ARGV[5])
+for i = 6, #ARGV, 2 do
+  if (i - 6) / 2 < entered then
     enter(ARGV[2], ARGV[i], ARGV[i + 1])
   else
     leave(ARGV[2], ARGV[i], ARGV[i + 1])
   end
 end
+return since
 """
 )
 
-# At most 500 places are cleared in one go, so that Redis is not kept from the others; the rest waits for the next beat.
+# Who has itself lived for less than a heartbeat lasts cannot know whether another is dead: after an outage for all, the
+# others may be about to come back. At most 500 places are cleared in one go, so that Redis is not kept from the others;
+# the rest waits for the next beat.
 BEAT: Final = (
     _COMMON
     + """
-beat(ARGV[2])
+local since = beat()
+if now - since < tonumber(ARGV[3]) then
+  return since
+end
 for _, worker in ipairs(redis.call('SMEMBERS', prefix .. 'workers')) do
   if redis.call('EXISTS', prefix .. 'alive:' .. worker) == 0 then
     local places = redis.call('SRANDMEMBER', prefix .. 'places:' .. worker, 500)
@@ -81,5 +91,6 @@ for _, worker in ipairs(redis.call('SMEMBERS', prefix .. 'workers')) do
     end
   end
 end
+return since
 """
 )

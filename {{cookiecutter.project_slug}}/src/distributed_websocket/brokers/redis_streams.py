@@ -5,7 +5,9 @@ Needs Redis 7.0 or newer (or Valkey); 7.2 for `durability="disk"`.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, get_args
@@ -27,8 +29,12 @@ FOREIGN: Final = "$foreign"
 Durability = Literal["memory", "disk", "replica"]
 """Where a record must be before it counts as stored."""
 
+OWN_CONNECTIONS: Final = 5
+"""Of each shard, for what keeps the log going: one each to append, to read and for presence, and two for its extent: a
+look over an old connection may last beyond `reconnect`."""
+
 SPARE_CONNECTIONS: Final = 100
-"""Beyond the two that a shard uses: for those who resume, and ask for history or presence."""
+"""Beyond those of the shards: for the pages, history and presence that clients ask for. Who finds none free waits."""
 
 _APPEND: Final = Script(APPEND)
 _EXTENT: Final = Script(EXTENT)
@@ -41,7 +47,8 @@ class RedisBroker(LogBroker):
 
     `retention_messages` and `retention_seconds` bound what each shard keeps (both approximate upwards: Redis trims
     whole nodes of about 100 entries). `idempotency_seconds` is for how long a record's key is remembered, at least.
-    `command_timeout_seconds` bounds connecting and every command that does not wait for messages.
+    `command_timeout_seconds` bounds connecting, every command that does not wait for messages, and the wait for a turn
+    where clients ask for more at once than there are connections for.
 
     `durability` is where a record must be before `append` returns: in Redis's memory, on its disk (`WAITAOF`, needs
     `appendonly yes`), or on a replica too (`WAIT`). Where that takes longer than `command_timeout_seconds`, `append`
@@ -69,8 +76,12 @@ class RedisBroker(LogBroker):
         self._probed: dict[tuple[str, int], str] = {}
         self._newest: dict[tuple[str, int], tuple[str, str]] = {}
         """The newest position that `append` gave, and its epoch: the log must not lack it at the next one."""
+        self._looks: defaultdict[tuple[str, int], _Looks] = defaultdict(_Looks)
+        self._spare = asyncio.Semaphore(SPARE_CONNECTIONS)
         self._client = open_client(
-            redis_url, answer_seconds=command_timeout_seconds, max_connections=2 * shards + SPARE_CONNECTIONS
+            redis_url,
+            answer_seconds=command_timeout_seconds,
+            max_connections=OWN_CONNECTIONS * shards + SPARE_CONNECTIONS,
         )
 
     async def connect(self) -> None:
@@ -82,6 +93,7 @@ class RedisBroker(LogBroker):
         await self._client.close()
 
     async def reconnect(self) -> None:
+        self._looks.clear()  # nobody waits for a look over an old connection
         async with _broker_errors("let go of"):
             await self._client.reconnect()
 
@@ -149,11 +161,24 @@ class RedisBroker(LogBroker):
         return entries
 
     async def extent(self, channel: str, shard: int, *, known: tuple[str, str] = ("", "")) -> Extent:
-        key = self._key(channel, shard)
+        # A shard's reader asks, and each client that resumes. One look at a time needs one connection; and as all who
+        # ask meanwhile share the next, the reader waits for one look at most, however many clients there are.
+        looks = self._looks[channel, shard]
+        looks.known = known
+        if looks.next is None:
+            looks.next = asyncio.create_task(self._look(channel, shard, looks))
+            looks.next.add_done_callback(lambda done: done.cancelled() or done.exception())  # who asked may be gone
         async with _broker_errors("look at the log in"):
-            ((epoch, last, first, added, given_up),) = await self._client.call_script(
-                _EXTENT, (f"{key}:log", f"{key}:epoch"), (secrets.token_hex(8), *known)
-            )
+            return await asyncio.shield(looks.next)
+
+    async def _look(self, channel: str, shard: int, looks: _Looks) -> Extent:
+        if looks.under_way is not None:
+            await asyncio.wait([looks.under_way])
+        looks.under_way, looks.next = looks.next, None
+        key = self._key(channel, shard)
+        ((epoch, last, first, added, given_up),) = await self._client.call_script(
+            _EXTENT, (f"{key}:log", f"{key}:epoch"), (secrets.token_hex(8), *looks.known)
+        )
         return Extent(epoch.decode(), last.decode(), first.decode(), added, given_up)
 
     async def range(self, channel: str, shard: int, after: str, until: str, *, limit: int) -> list[Entry]:
@@ -164,7 +189,7 @@ class RedisBroker(LogBroker):
 
     async def _range(self, command: str, channel: str, shard: int, start: str, end: str, limit: int) -> list[Entry]:
         log = f"{self._key(channel, shard)}:log"
-        async with _broker_errors("read from"):
+        async with _broker_errors("read from"), self._turn():
             items = await self._client.call(command, log, start, end, "COUNT", limit)
         return [_entry(*item) for item in items]
 
@@ -177,26 +202,33 @@ class RedisBroker(LogBroker):
         left: Sequence[Place],
         *,
         lives_seconds: float,
-    ) -> None:
-        key = self._key(channel, shard)
-        args: list[str | bytes | int] = [f"{key}:presence:", worker, round(lives_seconds * 1000), len(entered)]
+    ) -> int:
+        args: list[str | int] = [len(entered)]
         for place in (*entered, *left):
             args += place
         async with _broker_errors("change presence in"):
-            await self._client.call_script(_CHANGE, (f"{key}:log",), args)
+            return await self._call_presence(_CHANGE, channel, shard, worker, lives_seconds, args)
 
-    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> None:
-        key = self._key(channel, shard)
+    async def presence_beat(self, channel: str, shard: int, worker: str, *, lives_seconds: float) -> int:
         async with _broker_errors("beat in"):
-            await self._client.call_script(
-                _BEAT, (f"{key}:log",), (f"{key}:presence:", worker, round(lives_seconds * 1000))
-            )
+            return await self._call_presence(_BEAT, channel, shard, worker, lives_seconds, ())
+
+    async def _call_presence(
+        self, script: Script, channel: str, shard: int, worker: str, lives_seconds: float, args: Sequence[str | int]
+    ) -> int:
+        key = self._key(channel, shard)
+        kept = self._bounds[0]
+        since: int
+        (since,) = await self._client.call_script(
+            script, (f"{key}:log",), (f"{key}:presence:", worker, round(lives_seconds * 1000), kept, *args)
+        )
+        return since
 
     async def presence_members(self, channel: str, shard: int, topic: str, *, limit: int) -> tuple[list[Member], int]:
         prefix = f"{self._key(channel, shard)}:presence:"
         members: dict[str, Member] = {}
         cursor = b"0"
-        async with _broker_errors("read presence from"):
+        async with _broker_errors("read presence from"), self._turn():
             total = await self._client.call("HLEN", f"{prefix}users:{topic}")
             while True:
                 cursor, found = await self._client.call("HSCAN", f"{prefix}topic:{topic}", cursor, "COUNT", limit)
@@ -206,6 +238,30 @@ class RedisBroker(LogBroker):
                         members[user] = {"user": user, "worker": worker.partition("#")[0], "since": int(since)}
                 if cursor == b"0" or len(members) >= limit:
                     return list(members.values())[:limit], total
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of the spare connections. An exchange that waited for it has all of its time: cut short it costs more."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._spare.acquire()
+        except TimeoutError:
+            why = f"no turn within {self._timeout_seconds:g} s behind {SPARE_CONNECTIONS} others"
+            raise TimeoutError(why) from None
+        try:
+            yield
+        finally:
+            self._spare.release()
+
+
+class _Looks:
+    """The looks at the extent of one shard's log: `next` is for whoever asks now."""
+
+    def __init__(self) -> None:
+        self.under_way: asyncio.Task[Extent] | None = None
+        self.next: asyncio.Task[Extent] | None = None
+        self.known = ("", "")
+        """What the newest who asked had read: a reader only moves on, so this holds for those before as well."""
 
 
 def _entry(position: bytes, fields: list[bytes]) -> Entry:
