@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from deploy.local import records
 from distributed_websocket.auth import issue_token
@@ -24,6 +24,9 @@ from tests.e2e.person import DESKTOP, IN_TIME_MS, PASSWORD, PHONE, Person, perso
 from tests.e2e.project_copy import ProjectCopy, wait_until
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
+
+AGAIN = 4001
+"""A close code after which a client comes back."""
 
 Come = Callable[..., Person]
 
@@ -60,6 +63,31 @@ def room() -> str:
 @pytest.fixture
 def axe() -> None:
     needs_axe()
+
+
+class Line:
+    """The way of a page to the chat. While it is cut, each connection ends as soon as it is made."""
+
+    def __init__(self, page: Page) -> None:
+        self._is_cut = False
+        self._connections: list[WebSocketRoute] = []
+        page.route_web_socket("**/ws", self._connect)
+
+    def _connect(self, connection: WebSocketRoute) -> None:
+        if self._is_cut:
+            connection.close(code=AGAIN)
+        else:
+            connection.connect_to_server()
+            self._connections.append(connection)
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for connection in self._connections:
+            connection.close(code=AGAIN)
+        self._connections.clear()
+
+    def mend(self) -> None:
+        self._is_cut = False
 
 
 def on_different_workers(come: Come, room: str) -> tuple[Person, Person]:
@@ -227,6 +255,30 @@ def test_a_new_room_is_in_the_list_of_others_at_once_and_unread_messages_are_cou
 
 
 @pytest.mark.usefixtures("log")
+def test_what_waits_on_a_phone_is_unread_until_it_is_seen(come: Come, room: str) -> None:
+    ada, grace = come("ada"), come("grace", PHONE)
+    grace.enter(room)
+    ada.enter(room)
+    grace.page.get_by_role("link", name="Rooms").click()
+    ada.say("while the list is shown")
+    expect(grace.page.get_by_role("link", name=f"{room} 1 unread")).to_be_visible(timeout=IN_TIME_MS)
+    # As when one comes back from another app. What it draws is drawn two frames later.
+    grace.page.evaluate(
+        """() => {
+          document.dispatchEvent(new Event("visibilitychange"));
+          return new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+        }"""
+    )
+    ada.say("and still")
+    link = grace.page.get_by_role("link", name=f"{room} 2 unread")
+    expect(link).to_be_visible(timeout=IN_TIME_MS)
+    link.click()
+    grace.sees("and still")
+    grace.page.get_by_role("link", name="Rooms").click()
+    expect(grace.page.get_by_role("link", name=room, exact=True)).to_be_visible()
+
+
+@pytest.mark.usefixtures("log")
 def test_what_was_said_before_comes_with_scrolling_up(come: Come, room: str) -> None:
     ada, grace = come("ada"), come("grace")
     ada.enter(room)
@@ -346,6 +398,49 @@ def test_an_expired_token_is_asked_for_in_words_and_nothing_is_missing_then(
     grace.sees("I am back")
 
 
+@pytest.mark.usefixtures("log")
+def test_what_waits_to_be_sent_is_not_said_by_whoever_signs_in_meanwhile(come: Come, room: str) -> None:
+    """Two tabs of one browser share the cookie, and so who they are."""
+    ada = come("ada")
+    line = Line(ada.page)
+    ada.enter(room)
+    line.cut()
+    expect(ada.page.locator("#connection")).to_contain_text("Reconnecting")
+    ada.say("the word of ada")
+    grace = Person(f"grace-{secrets.token_hex(2)}", ada.page.context.new_page(), ada.address, ada.faults)
+    grace.enter(room)
+    line.mend()
+    expect(ada.page.locator("#me")).to_have_text(grace.name, timeout=IN_TIME_MS)
+    grace.say("the word of grace")
+    for tab in (ada, grace):
+        tab.sees("the word of grace")
+        assert tab.texts() == ["the word of grace"]
+
+
+def test_the_question_for_the_password_stays_until_it_is_answered(come: Come, room: str) -> None:
+    ada = come("ada")
+    line = Line(ada.page)
+    ada.enter(room)
+    line.cut()
+    ada.page.route("**/api/session", lambda route: route.fulfill(json={"username": None}))
+    dialog = ada.page.get_by_role("dialog", name="Your sign-in has expired")
+    expect(dialog).to_be_visible(timeout=IN_TIME_MS)
+    password = dialog.get_by_label("Password")
+    for closes_on_escape in (False, True):
+        if closes_on_escape:  # as in a browser that does not know the attribute
+            dialog.evaluate("dialog => dialog.removeAttribute('closedby')")
+        for _ in range(2):
+            ada.page.keyboard.press("Escape")
+            expect(dialog).to_be_visible()
+            expect(password).to_be_focused()
+    ada.page.unroute("**/api/session")
+    line.mend()
+    password.fill(PASSWORD)
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog).to_be_hidden()
+    ada.is_connected()
+
+
 HOSTILE = [
     "<script>window.pwned = 1</script>",
     '<img src=x onerror="window.pwned = 1">',
@@ -378,11 +473,17 @@ def test_whatever_somebody_writes_is_shown_as_text(come: Come, room: str, device
     expect(grace.page.locator("#messages .text").nth(5)).to_have_css("direction", "rtl")
 
 
-def test_a_hostile_room_name_in_the_address_is_no_room(come: Come) -> None:
+@pytest.mark.parametrize(
+    "written", ["<img src=x onerror='window.pwned=1'>", "%", "Lobby"], ids=["markup", "malformed", "capital"]
+)
+def test_what_is_no_room_name_in_the_address_leads_to_the_lobby(come: Come, written: str) -> None:
     ada = come("ada")
     ada.has_account()
-    ada.open("/#room/<img src=x onerror='window.pwned=1'>")
+    ada.open(f"/#room/{written}")
     expect(ada.page.locator("#notice")).to_contain_text("No room has such a name")
+    expect(ada.page.get_by_role("heading", name="lobby")).to_be_visible()
+    expect(ada.page.locator("#door")).to_be_hidden()
+    assert ada.page.url == f"{ada.address}/#room/lobby"
     assert ada.page.evaluate("window.pwned") is None
 
 
@@ -475,6 +576,22 @@ def test_everything_can_be_done_with_the_keyboard_alone(come: Come, room: str) -
     go_to("#sign-out", "Shift+Tab")
     keys.press("Enter")
     expect(page.locator("#username")).to_be_focused()
+
+
+@pytest.mark.usefixtures("log")
+def test_a_message_elsewhere_leaves_the_focus_in_the_list_of_rooms(come: Come, room: str) -> None:
+    ada, grace = come("ada"), come("grace")
+    grace.enter(room)
+    grace.open("/#room/lobby")
+    grace.is_connected()
+    ada.enter(room)
+    for name, others in (("lobby", "1 unread"), (room, "2 unread")):
+        link = grace.page.locator(f'#joined a[href="#room/{name}"]')
+        link.focus()
+        ada.say(f"makes it {others}")
+        expect(grace.page.get_by_role("link", name=f"{room} {others}")).to_be_visible(timeout=IN_TIME_MS)
+        expect(link).to_be_focused()
+        expect(grace.page.locator("#joined [aria-current=page]")).to_have_attribute("href", "#room/lobby")
 
 
 @pytest.mark.usefixtures("log")

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Chat, LOBBY } from "./chat.js";
 import { Conversation } from "./conversation.js";
-import { byId, colour, initial } from "./elements.js";
+import { byId, colour, initial, oncePerFrame } from "./elements.js";
 import { drawMembers, drawRooms } from "./lists.js";
 import { ROOM_NAME, names } from "./room.js";
 
@@ -18,6 +18,7 @@ const text = byId("text");
 let chat;
 let conversation;
 let room = null; // the one that is open
+const updateRooms = oncePerFrame(() => drawRooms(chat, room));
 
 // Signing in
 
@@ -69,8 +70,7 @@ let askedAgain = null;
 function askToSignIn() {
   askedAgain ??= new Promise((resolve) => {
     byId("again-name").value = chat.user;
-    byId("again").showModal();
-    byId("again-password").focus();
+    showAgain();
     byId("again-form").onsubmit = async (event) => {
       event.preventDefault();
       const password = byId("again-password");
@@ -78,8 +78,8 @@ function askToSignIn() {
         return password.select();
       }
       byId("again-form").reset();
-      byId("again").close();
       askedAgain = null;
+      byId("again").close();
       text.focus();
       resolve();
     };
@@ -87,7 +87,13 @@ function askToSignIn() {
   return askedAgain;
 }
 
-byId("again").addEventListener("cancel", (event) => event.preventDefault());
+function showAgain() {
+  byId("again").showModal();
+  byId("again-password").focus();
+}
+
+// Escape closes it in a browser that does not know `closedby`. Without a fresh login it stays.
+byId("again").addEventListener("close", () => askedAgain && !byId("again").open && showAgain());
 for (const id of ["sign-out", "again-leave"]) {
   byId(id).addEventListener("click", async () => {
     await api.signOut().catch(() => {});
@@ -119,7 +125,7 @@ function start(user) {
   );
   chat.addEventListener("change", ({ detail }) => changed(detail));
   chat.addEventListener("connection", drawConnection);
-  chat.addEventListener("rooms", () => drawRooms(chat, room));
+  chat.addEventListener("rooms", updateRooms);
   chat.addEventListener("notice", ({ detail }) => notice(detail));
   chat.addEventListener("caught up", ({ detail }) => caughtUp(detail));
   chat.addEventListener("other user", () => location.reload());
@@ -138,7 +144,7 @@ function start(user) {
 function changed({ room: where, what }) {
   if (what === "message" || what === "history") {
     if (where === room && what === "message") announce(where.messages.at(-1));
-    drawRooms(chat, room);
+    updateRooms();
   }
   if (where !== room) return;
   if (what === "members") return drawMembers(room);
@@ -158,9 +164,9 @@ function drawTyping() {
 
 // Which room
 
-/** The name in the address; null for none. */
+/** What stands in the address for a room; null for none. */
 function asked() {
-  const [, name = null] = /^#room\/(.+)$/.exec(decodeURI(location.hash)) ?? [];
+  const [, name = null] = /^#room\/(.+)$/.exec(location.hash) ?? [];
   return name;
 }
 
@@ -170,13 +176,15 @@ function route() {
   document.body.dataset.view = name ? "talk" : "rooms";
   if (!name) {
     room = wide.matches ? room : null;
-    drawRooms(chat, room);
-    return;
+    return updateRooms();
   }
-  if (!ROOM_NAME.test(name)) {
-    notice("No room has such a name: small letters, digits and - make one.");
-    return;
-  }
+  if (ROOM_NAME.test(name)) return openRoom(name);
+  history.replaceState(null, "", `#room/${LOBBY}`);
+  openRoom(LOBBY);
+  notice("No room has such a name: small letters, digits and - make one.");
+}
+
+function openRoom(name) {
   const wanted = chat.join(name);
   if (!wanted || wanted === room) return;
   room = wanted;
@@ -187,7 +195,7 @@ function route() {
   conversation.open(room);
   drawMembers(room);
   drawTyping();
-  drawRooms(chat, room);
+  updateRooms();
   chat.find(byId("room-name").value = "");
   drawCreate("");
   // On a phone the keyboard would cover half of it.

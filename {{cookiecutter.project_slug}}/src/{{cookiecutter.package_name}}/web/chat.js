@@ -5,7 +5,7 @@
 // a text), "other user" (somebody else signed in in this browser).
 
 import { addRoom, findRooms, sentence, signedIn } from "./api.js";
-import { Client } from "./client.js";
+import { Client, OtherUser } from "./client.js";
 import { ROOM_NAME, Room } from "./room.js";
 
 const ANNOUNCEMENTS = "rooms";
@@ -23,9 +23,12 @@ const ENOUGH = 20; // a page of history holds joining and leaving too: messages 
 const PAGES = 5;
 const KEPT = 500;
 
+/** So many names the server gives at once, and so many are kept: anybody can announce any number. */
+const MAX_KNOWN = 100;
+
 export class Chat extends EventTarget {
   rooms = new Map(); // by name: those that one is in
-  known = { rooms: [], more: false };
+  known = { beginning: "", rooms: [], more: false };
   #client;
   #askToSignIn;
   #tries = 0;
@@ -33,6 +36,7 @@ export class Chat extends EventTarget {
   #caughtUp = null; // counts messages while catching up
   #number = 0;
   #saidTyping = new Map();
+  #lookSoon = new Set(); // rooms where somebody joined
   #storage;
 
   /** `askToSignIn` asks for the password again and resolves when there is a fresh cookie. */
@@ -43,7 +47,8 @@ export class Chat extends EventTarget {
     this.#storage = `chat:${user}`;
     this.#client = new Client(url, {
       token: () => this.#cookie(),
-      onState: (state) => this.#stateChanged(state),
+      user,
+      onState: (state, error) => this.#stateChanged(state, error),
       onHole: (topic) => this.#reload(topic),
       // What was delivered is taken from the streams behind this.
       onCaughtUp: () => setTimeout(() => this.#endCatchUp()),
@@ -104,7 +109,7 @@ export class Chat extends EventTarget {
   /** Ask for the rooms whose names begin so. */
   async find(beginning) {
     try {
-      this.known = await findRooms(beginning);
+      this.known = { beginning, ...(await findRooms(beginning)) };
       this.#tell("rooms");
     } catch (refused) {
       if (refused.status !== 401) this.#tell("notice", refused.message);
@@ -112,8 +117,11 @@ export class Chat extends EventTarget {
   }
 
   #announced(name) {
-    if (!ROOM_NAME.test(name) || this.known.more || this.known.rooms.includes(name)) return;
-    this.known.rooms = [...this.known.rooms, name].sort();
+    const { beginning, rooms, more } = this.known;
+    if (typeof name !== "string" || !ROOM_NAME.test(name) || !name.startsWith(beginning)) return;
+    if (more || rooms.includes(name)) return;
+    if (rooms.length < MAX_KNOWN) this.known.rooms = [...rooms, name].sort();
+    else this.known.more = true;
     this.#tell("rooms");
   }
 
@@ -144,7 +152,7 @@ export class Chat extends EventTarget {
       if (this.#caughtUp !== null) this.#caughtUp += 1;
       room.trim(KEPT);
     }
-    if (what === "members" && fields.type === "joined") setTimeout(() => this.lookAround(room), 500 + 1_000 * Math.random());
+    if (what === "members" && fields.type === "joined") this.#lookAroundSoon(room);
     if (what) this.#changed(room, what);
   }
 
@@ -182,22 +190,27 @@ export class Chat extends EventTarget {
   /** Load messages before those that are there. */
   async older(room) {
     if (room.loading || !room.more) return;
-    room.loading = true;
+    const loading = (room.loading = {});
     const before = room.messages.length;
     let position = room.messages[0]?.id;
     try {
       for (let page = 0; page < PAGES && room.more && room.messages.length < before + ENOUGH; page += 1) {
         const { messages, more } = await this.#client.history(room.topic, { limit: PAGE, before: position });
+        if (room.loading !== loading) return; // it was of the log before the hole
         room.load(messages);
         room.more = more && messages.length > 0;
         position = messages[0]?.id;
+        this.#changed(room, "history");
       }
-    } catch {
-      room.more = false; // where nothing is stored there is no history
+    } catch (error) {
+      if (room.loading !== loading) return;
+      if (error.code === "not_allowed") {
+        room.more = false; // where nothing is stored there is no history
+        this.#changed(room, "history");
+      } else this.#tell("notice", `${room.name}: ${inWords(error)}`); // the next scroll tries again
     } finally {
-      room.loading = false;
+      if (room.loading === loading) room.loading = null;
     }
-    this.#changed(room, "history");
   }
 
   /** Ask who is in a room. */
@@ -209,6 +222,17 @@ export class Chat extends EventTarget {
       room.members = null; // this service does not say
     }
     this.#changed(room, "members");
+  }
+
+  /** By which worker somebody came is not said: it is asked for, once for all who come within a while. */
+  #lookAroundSoon(room) {
+    if (this.#lookSoon.has(room)) return;
+    this.#lookSoon.add(room);
+    const look = () => {
+      this.#lookSoon.delete(room);
+      this.lookAround(room);
+    };
+    setTimeout(look, 500 + 1_000 * Math.random());
   }
 
   markRead(room) {
@@ -233,10 +257,10 @@ export class Chat extends EventTarget {
     return null;
   }
 
-  #stateChanged(state) {
+  #stateChanged(state, error) {
+    if (error instanceof OtherUser) return this.#tell("other user");
     if (state === "open") {
       this.#tries = 0;
-      if (this.#client.welcome.user !== this.user) return this.#tell("other user");
       for (const room of this.rooms.values()) if (room.members) this.lookAround(room);
     }
     if (state === "reconnecting") this.#caughtUp = 0;

@@ -13,7 +13,7 @@ import { Link } from "./link.js";
 import { ClientSession, DIRECT } from "./session.js";
 import { Stream } from "./stream.js";
 
-export { ConnectionEnded, InvalidToken, RequestRefused } from "./errors.js";
+export { ConnectionEnded, InvalidToken, OtherUser, RequestRefused } from "./errors.js";
 
 /** How many times `maxWaiting` may come for a paused subscription before the connection is given up for it. */
 const OVERFLOW = 10;
@@ -30,9 +30,12 @@ export function* delays(firstSeconds = 0.1, longestSeconds = 5) {
  *
  * Options: `token`, a bearer token, or a function that gives (a promise of) a fresh one for each handshake and when
  * the server says that one has expired; it throws `InvalidToken` when there will be none. Without it, or where it
- * gives null, the browser's cookie counts. `onState` is told each change of `state`: "connecting", "open",
- * "reconnecting", "closed". `onHole` is called with the topic between two messages of an iteration between which
- * others are missing, and `onCaughtUp` with the number of messages that came since a reconnect, once all that was
+ * gives null, the browser's cookie counts. All tabs share that, and somebody else may sign in in one of them: where
+ * `user` names whose the connection has to be, the client ends with `OtherUser` when it is another's, and sends nothing
+ * under that name. (The client in Python has no such option: nobody changes its token behind its back.) `onState` is
+ * told each change of `state`: "connecting", "open", "reconnecting", "closed", and with the last one the error that
+ * ended the client; null for `close`. `onHole` is called with the topic between two messages of an iteration between
+ * which others are missing, and `onCaughtUp` with the number of messages that came since a reconnect, once all that was
  * missed is there. A subscription that has `maxWaiting` messages waiting is paused at the server, and goes on from
  * there when half of them were taken. `heartbeatSeconds` is how often a silent connection is tried, and how long it
  * may take to answer. `backoff` gives an iterator over the seconds to wait before each new try.
@@ -58,6 +61,7 @@ export class Client {
     this.#options.maxWaiting ??= 1_000;
     this.#link = new Link(url, this.#session, {
       token: this.#options.token,
+      user: this.#options.user,
       heartbeatSeconds: this.#options.heartbeatSeconds ?? 20,
       backoff: this.#options.backoff ?? delays,
       onEvent: (event) => this.#handle(event),
@@ -284,7 +288,7 @@ export class Client {
     if (state === this.state) return;
     this.state = state;
     this.#wake();
-    this.#options.onState(state);
+    this.#options.onState(state, this.#error);
   }
 
   #wake() {

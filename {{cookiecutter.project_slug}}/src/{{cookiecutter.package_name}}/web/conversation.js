@@ -1,6 +1,6 @@
 // The messages of the room that is open. Whatever people wrote goes into the page as text, never as markup.
 
-import { button, colour, element, initial, time } from "./elements.js";
+import { arrange, button, colour, element, initial, oncePerFrame, time } from "./elements.js";
 
 /** Messages of one person within this time stand together. */
 const TOGETHER_MS = 5 * 60_000;
@@ -16,6 +16,8 @@ const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric"
 
 export class Conversation {
   room = null;
+  /** Draw what changed. */
+  update = oncePerFrame(() => this.room && this.#draw());
   #scroller;
   #list;
   #begin;
@@ -24,7 +26,6 @@ export class Conversation {
   #items = new Map(); // message or key to its item
   #unreadFrom = null;
   #seen = null; // the newest message when the end was last in sight
-  #scheduled = false;
   #wasAtEnd = true;
 
   /** `actions`: older(room), read(room), again(room, sending), discard(room, sending). */
@@ -54,25 +55,14 @@ export class Conversation {
     this.#scrolled();
   }
 
-  /** Draw what changed, once for all that changes before the next frame. */
-  update() {
-    if (this.#scheduled || !this.room) return;
-    this.#scheduled = true;
-    // A page in the background gets no frames.
-    const soon = document.hidden ? (draw) => setTimeout(draw, 200) : requestAnimationFrame;
-    soon(() => {
-      this.#scheduled = false;
-      this.#draw();
-    });
-  }
-
   get #isAtEnd() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     return scrollHeight - scrollTop - clientHeight < NEAR_PX;
   }
 
   #scrolled() {
-    if (!this.room) return;
+    // On a phone the list of rooms takes the place of the messages: then nobody sees them.
+    if (!this.room || !this.#scroller.clientHeight) return;
     if (this.#scroller.scrollTop < 200 && this.room.more) this.#actions.older(this.room);
     this.#wasAtEnd = this.#isAtEnd;
     if (this.#wasAtEnd) {
@@ -97,25 +87,20 @@ export class Conversation {
     const anchor = this.#anchor();
     const wanted = [...room.messages, ...room.sending];
     const present = new Set(wanted);
-    for (const [message, item] of this.#items) {
-      if (present.has(message)) continue;
-      item.remove();
-      this.#items.delete(message);
-    }
+    for (const message of this.#items.keys()) if (!present.has(message)) this.#items.delete(message);
     let before = null;
-    let place = this.#list.firstElementChild;
-    for (const message of wanted) {
+    const items = wanted.map((message) => {
       let item = this.#items.get(message);
       if (!item) {
         item = message.key ? this.#sendingItem(message) : this.#item(message.from, message.text, message.at);
         this.#items.set(message, item);
       }
-      if (item === place) place = place.nextElementSibling;
-      else this.#list.insertBefore(item, place);
       this.#group(item, message, before);
       if (message.key) this.#showState(item, message);
       before = message;
-    }
+      return item;
+    });
+    arrange(this.#list, items);
     this.#begin.textContent = room.more ? "Loading what was said before…" : "This is the beginning.";
     if (wasAtEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     else if (anchor) this.#scroller.scrollTop += anchor.item.getBoundingClientRect().top - anchor.top;

@@ -10,6 +10,16 @@ export class ConnectionEnded extends Error {
   }
 }
 
+/** The connection was that of another user, `user`, than the one that the client is for. Nothing was sent on it. */
+export class OtherUser extends ConnectionEnded {
+  name = "OtherUser";
+
+  constructor(user, expected) {
+    super(`the server takes this client for ${user}, not for ${expected}: make another client`);
+    this.user = user;
+  }
+}
+
 /** The server answered a request with an error that trying again does not mend; `code` says which. */
 export class RequestRefused extends Error {
   name = "RequestRefused";

@@ -1,6 +1,6 @@
 // The way to the server: one connection after the other, its time and its token. What is said on it comes from a session.
 
-import { ConnectionEnded, InvalidToken } from "./errors.js";
+import { ConnectionEnded, InvalidToken, OtherUser } from "./errors.js";
 import { mayReconnect } from "./session.js";
 
 const SUBPROTOCOL = "chat.v1";
@@ -13,8 +13,8 @@ const OPEN_SECONDS = 10;
 const LASTING_SECONDS = 2;
 
 /**
- * Keeps a session connected. `token`, `heartbeatSeconds` and `backoff` are those of the client. `onEvent` gets what the
- * session makes of each message, `onLost` is called when a connection has ended.
+ * Keeps a session connected. `token`, `user`, `heartbeatSeconds` and `backoff` are those of the client. `onEvent` gets
+ * what the session makes of each message, `onLost` is called when a connection has ended.
  */
 export class Link {
   #url;
@@ -108,8 +108,6 @@ export class Link {
         this.#cancel(handshake);
         socket.onerror = () => {};
         this.#socket = socket;
-        this.#session.connected();
-        this.flush();
         heard = performance.now();
         this.#watch(() => heard);
       };
@@ -149,6 +147,9 @@ export class Link {
 
   #handle(event) {
     switch (event.kind) {
+      case "welcomed":
+        this.#welcomed(event.welcome);
+        return this.#options.onEvent(event);
       case "postponed":
         if (!this.#retrying) this.#retry(this.#options.backoff());
         return undefined;
@@ -159,6 +160,13 @@ export class Link {
       default:
         return this.#options.onEvent(event);
     }
+  }
+
+  /** What waits to be sent is sent now, when it is known under whose name. */
+  #welcomed(welcome) {
+    const { user = welcome.user } = this.#options;
+    if (welcome.user !== user) throw new OtherUser(welcome.user, user);
+    this.#session.connected();
   }
 
   #retry(wait) {

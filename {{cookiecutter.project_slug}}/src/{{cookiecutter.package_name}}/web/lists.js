@@ -1,15 +1,16 @@
 // The lists beside the conversation: the rooms that one is in, those that there are, and who is here.
 
-import { byId, colour, element, initial } from "./elements.js";
+import { arrange, byId, colour, element, initial } from "./elements.js";
+
+const items = { joined: new Map(), known: new Map() }; // by the name of the room
+const more = element("li", { class: "muted small" }, "There are more: write how the name begins.");
 
 export function drawRooms(chat, openRoom) {
   const joined = [...chat.rooms.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-  byId("joined").replaceChildren(...joined.map((room) => roomItem(room, room === openRoom)));
+  arrange(byId("joined"), itemsOf("joined", joined.map(({ name }) => name)));
+  for (const room of joined) showRoom(items.joined.get(room.name), room, room === openRoom);
   const known = chat.known.rooms.filter((name) => !chat.rooms.has(name));
-  byId("known").replaceChildren(
-    ...known.map((name) => element("li", {}, element("a", { href: `#room/${name}` }, name))),
-    ...(chat.known.more ? [element("li", { class: "muted small" }, "There are more: write how the name begins.")] : []),
-  );
+  arrange(byId("known"), [...itemsOf("known", known), ...(chat.known.more ? [more] : [])]);
   byId("others").hidden = byId("known").hidden = known.length === 0;
   const unread = joined.filter((room) => room !== openRoom).reduce((sum, room) => sum + room.unread, 0);
   const all = joined.reduce((sum, room) => sum + room.unread, 0);
@@ -17,13 +18,24 @@ export function drawRooms(chat, openRoom) {
   showCount(byId("elsewhere"), unread, "unread in other rooms");
 }
 
-function roomItem(room, isOpen) {
-  const link = element("a", { href: `#room/${room.name}` }, element("span", { class: "name" }, room.name));
-  if (isOpen) link.setAttribute("aria-current", "page");
-  const count = element("span", { class: "badge" });
-  showCount(count, room.unread, "unread");
-  link.append(count);
+/** An item for each name: that which there is, or a new one. */
+function itemsOf(list, names) {
+  const kept = items[list];
+  items[list] = new Map(names.map((name) => [name, kept.get(name) ?? roomItem(name)]));
+  return [...items[list].values()];
+}
+
+function roomItem(name) {
+  const link = element("a", { href: `#room/${name}` }, element("span", { class: "name" }, name));
+  link.append(element("span", { class: "badge", hidden: "" }));
   return element("li", {}, link);
+}
+
+function showRoom(item, room, isOpen) {
+  const link = item.firstElementChild;
+  if (isOpen) link.setAttribute("aria-current", "page");
+  else link.removeAttribute("aria-current");
+  showCount(link.lastElementChild, room.unread, "unread");
 }
 
 function showCount(badge, count, words) {

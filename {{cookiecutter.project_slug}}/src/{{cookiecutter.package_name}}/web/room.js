@@ -13,7 +13,7 @@ export class Room {
   members = null; // user to worker; null where it is not known
   typing = new Map(); // user to when it ends
   more = true; // whether there may be older messages
-  loading = false;
+  loading = null; // stands for the older messages that are being loaded
   #opened = Date.now();
   #unplaced = 0;
 
@@ -82,10 +82,11 @@ export class Room {
     this.more = true;
   }
 
-  /** There is a hole: what is here may have nothing to do with what comes. */
+  /** There is a hole: what is here, or is being loaded, may have nothing to do with what comes. */
   reset() {
     this.messages = [];
     this.more = true;
+    this.loading = null;
   }
 
   markRead() {

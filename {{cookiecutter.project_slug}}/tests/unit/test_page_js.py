@@ -1,4 +1,4 @@
-"""The page's idea of a room, run by Node's own test runner."""
+"""What the page knows and does without a browser, run by Node's own test runner."""
 
 import shutil
 import subprocess
@@ -8,10 +8,11 @@ import pytest
 from tests.service import ROOT
 
 
-def test_a_room_keeps_its_messages_in_order_and_counts_what_is_unread() -> None:
+@pytest.mark.parametrize("part", ["room", "chat", "elements"])
+def test_the_page_in_javascript(part: str) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not there")
-    command = [node, "--test", str(ROOT / "tests" / "web" / "room.test.mjs")]
+    command = [node, "--test", str(ROOT / "tests" / "web" / f"{part}.test.mjs")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
