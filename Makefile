@@ -55,7 +55,8 @@ lint: install ## Check style, format and types of the template
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 
-clean: down ## Stop the stack and remove build/ and the caches
+clean: ## Stop the stack, remove its data, build/ and the caches
+	@if [ -d $(PROJECT) ]; then $(project) clean; fi
 	@rm -rf build .mypy_cache .pytest_cache .ruff_cache
 	@find hooks tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
