@@ -170,13 +170,15 @@ class LogFeed:
         reader = self._readers.get(shard)
         if reader is None:
             return [], before
+        epoch, heard, oldest = reader.epoch, reader.position, reader.tail.oldest
+        if not oldest or (before and not parse_position(oldest) < parse_position(before) <= parse_position(heard)):
+            return [], before
+        remembered = reader.tail.before(topic, before, limit=limit)
         extent = await reader.extent()
-        heard, oldest = reader.position, reader.tail.oldest
-        if extent.epoch != reader.epoch or not extent.first or not oldest:
+        if extent.epoch != epoch or not extent.first:
             return [], before
-        if before and not parse_position(oldest) < parse_position(before) <= parse_position(heard):
-            return [], before
-        found = reader.tail.before(topic, before, first=extent.first, limit=limit)[::-1]
+        first = parse_position(extent.first)
+        found = [entry for entry in reversed(remembered) if parse_position(entry.position) >= first]
         if not before and parse_position(extent.last) > parse_position(heard):
             newer = await reader.page(heard, extent.last, limit=HISTORY_PAGE)
             if len(newer) == HISTORY_PAGE:

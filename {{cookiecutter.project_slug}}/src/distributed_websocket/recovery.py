@@ -88,12 +88,11 @@ class Tail:
         """The oldest position that is here; "" when nothing is."""
         return self._entries[0].position if self._entries else ""
 
-    def before(self, topic: str, position: str, *, first: str, limit: int) -> list[Entry]:
-        """The newest entries of a topic before a position ("" for all), from `first` on, in order."""
+    def before(self, topic: str, position: str, *, limit: int) -> list[Entry]:
+        """The newest entries of a topic before a position ("" for all), in order."""
         entries = list(self._by_topic.get(topic, ()))
         end = bisect_left(entries, parse_position(position), key=_order) if position else len(entries)
-        start = bisect_left(entries, parse_position(first), key=_order)
-        return entries[max(start, end - limit) : end]
+        return entries[max(0, end - limit) : end]
 
     def behind(self, pattern: str, position: str) -> list[Entry] | None:
         """The entries of a topic or pattern behind a position, in order; `None` when the tail does not reach it."""
